@@ -1,0 +1,3 @@
+"""Temporally consistent semantic video editing."""
+
+__version__ = "0.1.0"

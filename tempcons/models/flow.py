@@ -1,0 +1,271 @@
+"""Optical flow networks behind one interface.
+
+Flow is F_{a->b}: (B, 2, H, W) in pixels of the pictures given, x first, on a's grid (geometry/warp.py).
+Every number that depends on flow is reported with the ``name`` of its network: the preset alone moves the
+warping error by a factor of two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.optical_flow import RAFT
+
+from tempcons.check import ConfigError, check_pictures, near_names
+from tempcons.geometry.warp import pixel_grid
+from tempcons.media.range import to_frames
+
+DIS_PRESETS = {
+    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+}
+RAFT_STRIDE = 8
+RAFT_SMALLEST_SIDE = 128
+
+
+@runtime_checkable
+class FlowNetwork(Protocol):
+    """Estimates flow between two picture batches (B, 3, H, W) in [-1, 1]."""
+
+    name: str
+    differentiable: bool
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """F_{a->b}: (B, 2, H, W) in pixels."""
+        ...
+
+    def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(F_{a->b}, F_{b->a})."""
+        ...
+
+
+class _ClassicFlow:
+    """What OpenCV's estimators share: pictures to gray uint8, enlarged, one pair at a time, no gradient."""
+
+    name: str
+    differentiable = False
+    upscale: int
+
+    def _estimate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Flow (H, W, 2) of two gray uint8 pictures."""
+        raise NotImplementedError
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.pair_of_gray(_gray(a), _gray(b), a)
+
+    def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        gray_a, gray_b = _gray(a), _gray(b)
+        return self.pair_of_gray(gray_a, gray_b, a), self.pair_of_gray(gray_b, gray_a, a)
+
+    def pair_of_gray(self, a: list[np.ndarray], b: list[np.ndarray], like: Tensor) -> Tensor:
+        """Flow of gray pictures as a tensor on the device and in the dtype of ``like``."""
+        with _one_thread():
+            flows = [self._enlarged(one, other) for one, other in zip(a, b, strict=True)]
+        return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous().to(like)
+
+    def _enlarged(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        height, width = a.shape
+        if self.upscale == 1:
+            return self._estimate(a, b)
+        size = (width * self.upscale, height * self.upscale)
+        flow = self._estimate(cv2.resize(a, size), cv2.resize(b, size))
+        return cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) / self.upscale
+
+
+class DISFlow(_ClassicFlow):
+    """Dense inverse search (Kroeger et al. 2016, OpenCV); no weights needed, not differentiable.
+
+    Args:
+        preset: "ultrafast", "fast", "medium", or "fine" (medium down to full resolution, slower).
+        upscale: how often pictures are enlarged first; 2 helps at 128 px.
+    """
+
+    def __init__(self, preset: str = "medium", upscale: int = 2) -> None:
+        if preset not in (*DIS_PRESETS, "fine"):
+            hint = near_names(preset, [*DIS_PRESETS, "fine"])
+            raise ConfigError("flow", f"no DIS preset {preset!r}", hint)
+        self.upscale = _checked_upscale(upscale)
+        self.name = f"dis-{preset}-x{upscale}"
+        self._dis: Any = cv2.DISOpticalFlow.create(DIS_PRESETS.get(preset, DIS_PRESETS["medium"]))
+        if preset == "fine":
+            self._dis.setFinestScale(0)
+
+    def _estimate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return self._dis.calc(a, b, None)
+
+
+class FarnebackFlow(_ClassicFlow):
+    """Polynomial expansion (Farneback 2003, OpenCV): an estimator unlike DIS, for a second opinion."""
+
+    def __init__(self, window: int = 15, upscale: int = 1) -> None:
+        self.window, self.upscale = window, _checked_upscale(upscale)
+        self.name = f"farneback-w{window}-x{upscale}"
+
+    def _estimate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        flow = np.empty((*a.shape, 2), np.float32)
+        settings: dict[str, Any] = {"levels": 4, "iterations": 3, "poly_n": 5, "poly_sigma": 1.1, "flags": 0}
+        return cv2.calcOpticalFlowFarneback(a, b, flow, pyr_scale=0.5, winsize=self.window, **settings)
+
+
+class RaftFlow(nn.Module):
+    """RAFT (Teed and Deng 2020) in torchvision's implementation, frozen; gradients reach the pictures.
+
+    Both directions of :meth:`pair` run as one batch and every picture is encoded once. Sides that are no
+    multiple of 8, or below the 128 px that the correlation pyramid needs, are padded by repeating the border.
+
+    Args:
+        model: ``raft_small`` or ``raft_large`` with its weights loaded (torchvision's key names).
+        updates: recurrent updates; the paper's range is 12 to 20.
+        name: name for reports, e.g. "raft-large".
+    """
+
+    differentiable = True
+
+    def __init__(self, model: RAFT, updates: int = 12, name: str = "raft") -> None:
+        super().__init__()
+        if updates < 1:
+            raise ConfigError("flow", f"updates must be at least 1, got {updates}", "the paper has 12 to 20")
+        self.model = model.eval().requires_grad_(False)
+        self.updates = updates
+        self.name = f"{name}-{updates}"
+
+    def train(self, mode: bool = True) -> RaftFlow:
+        """Stay in evaluation mode: the batch statistics belong to the weights."""
+        return super().train(False)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """F_{a->b}."""
+        padded, crop = _pad_for_raft(torch.cat(_checked(a, b)))
+        first, second = self.model.feature_encoder(padded).chunk(2)
+        return crop(self._flow(first, second, self.model.context_encoder(padded[: len(a)])))
+
+    def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """(F_{a->b}, F_{b->a})."""
+        padded, crop = _pad_for_raft(torch.cat(_checked(a, b)))
+        features = self.model.feature_encoder(padded)
+        swapped = torch.cat(features.chunk(2)[::-1])
+        forward, backward = crop(self._flow(features, swapped, self.model.context_encoder(padded))).chunk(2)
+        return forward, backward
+
+    def _flow(self, first: Tensor, second: Tensor, context: Tensor) -> Tensor:
+        """The recurrent part. As in the paper, no gradient flows through the positions looked up."""
+        model = self.model
+        model.corr_block.build_pyramid(first, second)
+        channels = model.update_block.hidden_state_size
+        hidden, inputs = torch.tanh(context[:, :channels]), F.relu(context[:, channels:])
+        start = pixel_grid(first.shape[-2], first.shape[-1], first).expand(len(first), -1, -1, -1)
+        flow = torch.zeros_like(start)
+        for _ in range(self.updates):
+            flow = flow.detach()
+            correlation = model.corr_block.index_pyramid(centroids_coords=start + flow)
+            hidden, change = model.update_block(hidden, inputs, correlation, flow)
+            flow = flow + change
+        mask = None if model.mask_predictor is None else model.mask_predictor(hidden)
+        return _upsample_flow(flow, mask)
+
+
+FLOW_KINDS = {"dis": DISFlow, "farneback": FarnebackFlow, "raft": RaftFlow}
+
+
+def make_flow(kind: str, **settings: object) -> FlowNetwork:
+    """Build a flow network by kind: "dis", "farneback" or "raft" (which needs ``model``).
+
+    Raises:
+        ConfigError: unknown kind, or settings that the kind does not have.
+    """
+    if kind not in FLOW_KINDS:
+        raise ConfigError("flow", f"no flow network {kind!r}", near_names(kind, FLOW_KINDS))
+    try:
+        return FLOW_KINDS[kind](**settings)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ConfigError("flow", f"{kind}: {error}", f"given: {', '.join(settings) or 'nothing'}") from error
+
+
+def flow_by_name(name: str) -> FlowNetwork:
+    """A flow network without weights by the name it reports: "dis-medium-x2", "farneback-w15-x1".
+
+    Raises:
+        ConfigError: no such network, or one that needs weights.
+    """
+    if name.startswith("raft"):
+        raise ConfigError(
+            "flow", f"{name} needs weights", "measure with it through train.py and a family that has it"
+        )
+    if match := re.fullmatch(r"dis-([a-z]+)-x(\d+)", name):
+        return DISFlow(match[1], int(match[2]))
+    if match := re.fullmatch(r"farneback-w(\d+)-x(\d+)", name):
+        return FarnebackFlow(int(match[1]), int(match[2]))
+    raise ConfigError("flow", f"no flow network named {name!r}", "known: dis-PRESET-xN, farneback-wN-xN")
+
+
+def _checked_upscale(upscale: int) -> int:
+    if upscale < 1:
+        raise ConfigError("flow", f"upscale must be 1 or more, got {upscale}")
+    return upscale
+
+
+def _gray(pictures: Tensor) -> list[np.ndarray]:
+    check_pictures(pictures, "pictures")
+    return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in to_frames(pictures)]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """DIS cuts the picture into one stripe per thread, so its result depends on their number."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _checked(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    check_pictures(a, "a")
+    if a.shape != b.shape:
+        raise ValueError(f"pictures must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
+    return a, b
+
+
+class _Crop:
+    """Undoes the padding on a flow."""
+
+    def __init__(self, left: int, top: int, height: int, width: int) -> None:
+        self.rows, self.columns = slice(top, top + height), slice(left, left + width)
+
+    def __call__(self, flow: Tensor) -> Tensor:
+        return flow[..., self.rows, self.columns]
+
+
+def _pad_for_raft(pictures: Tensor) -> tuple[Tensor, _Crop]:
+    """Pad evenly on all sides to what RAFT takes."""
+    height, width = pictures.shape[-2:]
+    extra_y, extra_x = (_raft_side(side) - side for side in (height, width))
+    left, top = extra_x // 2, extra_y // 2
+    padding = (left, extra_x - left, top, extra_y - top)
+    return F.pad(pictures, padding, mode="replicate"), _Crop(left, top, height, width)
+
+
+def _raft_side(side: int) -> int:
+    return max(RAFT_SMALLEST_SIDE, -(-side // RAFT_STRIDE) * RAFT_STRIDE)
+
+
+def _upsample_flow(flow: Tensor, mask: Tensor | None) -> Tensor:
+    """Flow at an eighth of the size to full size: convex combination of 3x3 neighbours, or bilinear."""
+    if mask is None:
+        enlarged = F.interpolate(flow, scale_factor=RAFT_STRIDE, mode="bilinear", align_corners=True)
+        return RAFT_STRIDE * enlarged
+    batch, _, height, width = flow.shape
+    weights = mask.view(batch, 1, 9, RAFT_STRIDE, RAFT_STRIDE, height, width).softmax(dim=2)
+    neighbours = F.unfold(RAFT_STRIDE * flow, kernel_size=3, padding=1).view(batch, 2, 9, 1, 1, height, width)
+    blocks = (weights * neighbours).sum(dim=2).permute(0, 1, 4, 2, 5, 3)
+    return blocks.reshape(batch, 2, RAFT_STRIDE * height, RAFT_STRIDE * width)

@@ -1,0 +1,254 @@
+"""Align: landmarks of one face on each frame, smoothed over time -> square crops."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from tempcons.check import ConfigError, InputError, near_names
+from tempcons.geometry.quad import (
+    CropRule,
+    centre_and_axis,
+    corners,
+    crop,
+    jitter_px,
+    outside_share,
+    quad_from_landmarks,
+    side_px,
+    smooth,
+)
+from tempcons.geometry.surround import faded_surround
+from tempcons.geometry.track import Detection, choose, link
+from tempcons.media.frames import FrameStore, write_frames
+from tempcons.media.range import to_pictures
+from tempcons.models.landmarks import make_detector
+from tempcons.progress import track
+from tempcons.store.artefact import Store, hash_file
+from tempcons.types import Aligned, Clip
+
+log = logging.getLogger(__name__)
+
+STAGE = "align"
+VERSION = 1
+POLICIES = ("error", "interpolate", "keep_original")
+BATCH = 4
+MUCH_OUTSIDE = 0.35
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """How the face is found and followed.
+
+    Attributes:
+        detector: name of a landmark detector ("mtcnn").
+        on_missing: frames without the face are an "error", filled by "interpolate", or left out of
+            the edit by "keep_original".
+        smoothing_s: standard deviation in seconds of the smoothing over time; 0.067 is two frames
+            at 30 per second.
+        min_face_px: a smaller square (its side in source pixels) is edited with a warning.
+        landmarks_path: a .npy with (T, 68, 2) or (T, 5, 2) points instead of a detector: one row for
+            each frame of the clip or of the source; NaN where there is no face.
+        face: "auto", "largest", or the number of the face by prominence, from 0.
+        face_box: left, top, right, bottom around the face wanted, where it is first seen.
+    """
+
+    detector: str = "mtcnn"
+    on_missing: str = "error"
+    smoothing_s: float = 0.067
+    min_face_px: int = 64
+    landmarks_path: str | None = None
+    face: str | int = "auto"
+    face_box: list[float] | None = None
+
+
+def run(clip: Clip, config: AlignConfig, crop_rule: CropRule, size: int, store: Store) -> Aligned:
+    """Find, follow and crop the face.
+
+    Args:
+        clip: source frames.
+        crop_rule: which square the model family crops.
+        size: side of the crops, the generator's resolution.
+
+    Raises:
+        InputError: no face at all, or the face is missing in frames and the policy is "error".
+        ConfigError: an unknown detector, policy or face; landmarks of a wrong shape.
+    """
+    _check(config)
+    depends = {
+        "version": VERSION,
+        "clip": clip.key,
+        "rule": asdict(crop_rule),
+        "size": size,
+        **asdict(config),
+        "landmarks_path": hash_file(Path(config.landmarks_path)) if config.landmarks_path else None,
+    }
+    folder = store.produce(STAGE, depends, lambda partial: _make(partial, clip, config, crop_rule, size))
+    tracks = load_file(folder / "track.safetensors")
+    return Aligned(
+        frames=FrameStore.open(folder / "frames.npy"),
+        frame_ids=tracks["frame_ids"],
+        landmarks=tracks["landmarks"],
+        quads=tracks["quads"],
+        found=tracks["found"],
+        key=folder.name,
+    )
+
+
+def id_ranges(ids: Sequence[int]) -> str:
+    """'41-44, 50' for [41, 42, 43, 44, 50]."""
+    runs: list[list[int]] = []
+    for i in ids:
+        if runs and i == runs[-1][-1] + 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _check(config: AlignConfig) -> None:
+    if config.on_missing not in POLICIES:
+        raise ConfigError(
+            STAGE, f"align.on_missing={config.on_missing}", near_names(config.on_missing, POLICIES)
+        )
+    if config.smoothing_s < 0:
+        raise ConfigError(STAGE, f"align.smoothing_s={config.smoothing_s}", "it must be 0 or more seconds")
+    if config.landmarks_path and not Path(config.landmarks_path).is_file():
+        raise InputError(STAGE, f"no such file: {config.landmarks_path}", "check align.landmarks_path")
+
+
+def _make(folder: Path, clip: Clip, config: AlignConfig, rule: CropRule, size: int) -> dict[str, Any]:
+    raw = _load_landmarks(clip, config) if config.landmarks_path else _detect(clip, config)
+    found = ~np.isnan(raw).any((1, 2))
+    _apply_policy(clip.frame_ids, found, config.on_missing)
+    keep = found if config.on_missing == "keep_original" else np.ones_like(found)
+    times = clip.timestamps_s[keep]
+    landmarks = _fill(raw[keep], found[keep], times)
+    centre, axis = centre_and_axis(landmarks, rule)
+    quads = corners(smooth(centre, times, config.smoothing_s), smooth(axis, times, config.smoothing_s))
+    _warn(quads, clip.frame_ids[keep], clip.frames.size, size, config.min_face_px)
+    save_file(
+        {
+            "frame_ids": clip.frame_ids[keep],
+            "landmarks": smooth(landmarks, times, config.smoothing_s),
+            "quads": quads,
+            "found": found[keep],
+        },
+        folder / "track.safetensors",
+    )
+    _write_crops(folder / "frames.npy", clip.frames, np.flatnonzero(keep), quads, size, rule.fade)
+    return {
+        "missing": clip.frame_ids[~found].tolist(),
+        "crop_px": [float(side_px(quads).min()), float(side_px(quads).max())],
+        "outside_share": float(outside_share(quads, clip.frames.size).max()),
+        "jitter_px": _jitter(quad_from_landmarks(landmarks, rule), quads),
+    }
+
+
+def _detect(clip: Clip, config: AlignConfig) -> np.ndarray:
+    """(T, K, 2) landmarks of the chosen face, NaN where it isn't seen."""
+    detector = make_detector(config.detector)
+    steps = track(clip.frames.array, "finding the face", len(clip.frames))
+    faces = choose(link([detector.detect(frame) for frame in steps]), str(config.face), config.face_box)
+    return _rows(faces, len(clip.frames))
+
+
+def _rows(faces: dict[int, Detection], total: int) -> np.ndarray:
+    points = next(iter(faces.values())).points
+    rows = np.full((total, *points.shape), np.nan)
+    for at, detection in faces.items():
+        rows[at] = detection.points
+    return rows
+
+
+def _load_landmarks(clip: Clip, config: AlignConfig) -> np.ndarray:
+    """Landmarks from a file, one row for each frame of the clip or of the source."""
+    path = Path(str(config.landmarks_path))
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise InputError(STAGE, f"{path} is not a .npy file of numbers", "save it with numpy.save") from error
+    if rows.ndim != 3 or rows.shape[1:] not in ((5, 2), (68, 2)):
+        raise InputError(STAGE, f"{path} holds {rows.shape}", "(T, 68, 2) or (T, 5, 2) is needed")
+    if len(rows) != len(clip.frame_ids):
+        if len(rows) <= clip.frame_ids[-1]:
+            raise InputError(
+                STAGE,
+                f"{path} has {len(rows)} rows, the clip {len(clip.frame_ids)} frames "
+                f"up to id {clip.frame_ids[-1]}",
+                "give one row for each frame of the clip, or of the whole source",
+            )
+        rows = rows[clip.frame_ids]
+    if np.isnan(rows).any((1, 2)).all():
+        raise InputError(STAGE, f"{path} has no face in any frame of the clip", "check align.landmarks_path")
+    return rows.astype(np.float64)
+
+
+def _apply_policy(frame_ids: np.ndarray, found: np.ndarray, policy: str) -> None:
+    """Before anything costly: name the frames without a face, and stop if that's the policy."""
+    missing = id_ranges(frame_ids[~found].tolist())
+    if not missing:
+        return
+    if policy == "error":
+        raise InputError(
+            STAGE,
+            f"no face in frames {missing} ({int((~found).sum())} of {len(found)})",
+            "set align.on_missing=interpolate or keep_original, or trim with clip.start and clip.num_frames",
+        )
+    log.warning("align: no face in frames %s; align.on_missing=%s", missing, policy)
+
+
+def _fill(landmarks: np.ndarray, found: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Missing rows by linear interpolation over time, the nearest row at the ends."""
+    flat = landmarks.reshape(len(landmarks), -1).copy()
+    for column in flat.T:
+        column[~found] = np.interp(times[~found], times[found], column[found])
+    return flat.reshape(landmarks.shape)
+
+
+def _jitter(raw: np.ndarray, smoothed: np.ndarray) -> dict[str, float]:
+    before, after = jitter_px(raw), jitter_px(smoothed)
+    log.info("align: jitter of the crop's corners %.2f px, %.2f px after smoothing", before, after)
+    return {"before": before, "after": after}
+
+
+def _warn(quads: np.ndarray, ids: np.ndarray, frame: tuple[int, int], size: int, min_face_px: int) -> None:
+    """Say it where the face is small or leaves the picture."""
+    smallest = side_px(quads).min()
+    if smallest < min_face_px:
+        log.warning(
+            "align: the face is small: its crop is %.0f px wide, enlarged %.1f times to %d px",
+            smallest,
+            size / smallest,
+            size,
+        )
+    leaving = outside_share(quads, frame) > MUCH_OUTSIDE
+    if leaving.any():
+        log.warning("align: the face leaves the picture in frames %s", id_ranges(ids[leaving].tolist()))
+
+
+def _write_crops(
+    path: Path, frames: FrameStore, positions: np.ndarray, quads: np.ndarray, size: int, fade: bool
+) -> None:
+    def batches() -> Iterator[Tensor]:
+        starts = range(0, len(positions), BATCH)
+        for at in track(starts, "cropping the face", len(starts)):
+            part = slice(at, at + BATCH)
+            yield _crops(frames.array[positions[part]], quads[part], size, fade)
+
+    write_frames(path, (len(positions), size, size), batches())
+
+
+def _crops(frames: np.ndarray, quads: np.ndarray, size: int, fade: bool) -> Tensor:
+    """(B, 3, S, S); one by one where the surround is made up, as each is of another size."""
+    if not fade or not outside_share(quads, frames.shape[1:3]).any():
+        return crop(to_pictures(frames), quads, size)
+    parts = [faded_surround(frame, quad) for frame, quad in zip(frames, quads, strict=True)]
+    return torch.cat([crop(to_pictures(part), quad[None], size) for part, quad in parts])

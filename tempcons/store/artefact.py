@@ -1,0 +1,118 @@
+"""Results of stages on disk: keyed by what they depend on, written whole or not at all.
+
+An artefact is a folder ``ROOT/STAGE/KEY``. It is made in ``KEY.partial`` under a lock and renamed
+when its ``manifest.json`` is written, so a folder with the final name is always complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+
+
+def make_key(stage: str, depends: dict[str, Any]) -> str:
+    """16 hex digits that change when anything in ``depends`` (plain JSON types) changes."""
+    text = json.dumps([stage, depends], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON under a temporary name, then rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2, default=str) + "\n")
+    temporary.replace(path)
+
+
+@dataclass
+class Store:
+    """A cache folder of artefacts.
+
+    Attributes:
+        root: the cache folder, shared by all runs and jobs.
+        records: one entry per stage asked for: stage, key, path, reused, seconds, peak_memory_mb.
+    """
+
+    root: Path
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def produce(
+        self,
+        stage: str,
+        depends: dict[str, Any],
+        make: Callable[[Path], dict[str, Any] | None],
+        resumable: bool = False,
+    ) -> Path:
+        """The artefact of ``stage`` for ``depends``: reused if complete, else made.
+
+        Args:
+            stage: name of the stage, also the folder.
+            depends: everything the result depends on (plain JSON types): settings, keys of the
+                artefacts read, hashes of input files and weights, seed.
+            make: fills the folder it is given; what it returns goes into the manifest as ``info``.
+            resumable: keep what an interrupted ``make`` left, so that it can go on.
+
+        Returns:
+            The finished folder.
+        """
+        key = make_key(stage, depends)
+        folder = self.root / stage / key
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(key + ".lock")):
+            if (folder / MANIFEST).exists():
+                log.info("%s: reused %s", stage, folder)
+                self.records.append(
+                    {"stage": stage, "key": key, "path": str(folder), "reused": True, "seconds": 0.0}
+                )
+                return folder
+            partial = folder.with_name(key + ".partial")
+            if partial.exists() and not resumable:
+                shutil.rmtree(partial)
+            partial.mkdir(exist_ok=True)
+            began = time.perf_counter()
+            info = make(partial) or {}
+            record = {
+                "stage": stage,
+                "key": key,
+                "path": str(folder),
+                "reused": False,
+                "seconds": round(time.perf_counter() - began, 2),
+                "peak_memory_mb": round(peak_memory_mb()),
+            }
+            write_json(partial / MANIFEST, {**record, "depends": depends, "info": info})
+            partial.rename(folder)
+            self.records.append(record)
+            log.info("%s: made in %.1f s", stage, record["seconds"])
+            return folder
+
+    @staticmethod
+    def info(folder: Path) -> dict[str, Any]:
+        """What ``make`` returned when the artefact was made."""
+        return json.loads((folder / MANIFEST).read_text())["info"]

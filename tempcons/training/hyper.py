@@ -1,0 +1,75 @@
+"""Hyperparameters of both phases, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tempcons.check import ConfigError
+
+
+@dataclass(frozen=True)
+class PhaseHyper:
+    """Learning rate (Adam) and epochs of one phase; an epoch visits every pair once."""
+
+    lr: float
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """A recipe for one domain.
+
+    Attributes:
+        alpha: step of the code update (Eq. 2).
+        lambda_rf: weight of the residual's L1 norm (Eq. 3).
+        lambda_eps: weight of the flow consistency loss (Eq. 3, 5, 8).
+        lambda_r: weight of the local regularisation (Eq. 5, 8).
+        lambda_l2: weight of the squared difference inside it (Eq. 7).
+        lambda_r_perceptual: weight of the perceptual distance inside it (Eq. 7: 1).
+        lambda_m: weight of the loss outside the perceptual difference mask (Eq. 5); in-domain only.
+        lambda_target: weight of the pull to the frame's target; not in the paper.
+        lambda_sharp: weight of the sharpness loss; not in the paper.
+        target: "direct" or "temporal_mean", what ``lambda_target`` pulls to.
+        pairs: "anchor", "neighbour" or "both".
+        mapper_init: "zero" or "random".
+        visibility: k in M^vis = exp(-k eps).
+        difference_scale: calibration of the perceptual difference mask.
+        outside_power: power of (1 - M^PD) in Eq. 6.
+        mask_detach: masks carry no gradient.
+        frozen_share: share of the last synthesis layers frozen out-of-domain (paper: 8 of 18).
+    """
+
+    alpha: float
+    lambda_rf: float
+    lambda_eps: float
+    lambda_r: float
+    lambda_l2: float
+    lambda_r_perceptual: float
+    lambda_m: float
+    lambda_target: float
+    lambda_sharp: float
+    target: str
+    pairs: str
+    mapper_init: str
+    visibility: float
+    difference_scale: float
+    outside_power: float
+    mask_detach: bool
+    frozen_share: float
+    phase1: PhaseHyper
+    phase2: PhaseHyper
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, float) and value < 0:
+                raise ConfigError("config", f"{name} = {value}", "weights and steps can't be negative")
+        for name, phase in (("phase1", self.phase1), ("phase2", self.phase2)):
+            if phase.lr <= 0 or phase.epochs < 0:
+                raise ConfigError("config", f"{name} has lr {phase.lr}, epochs {phase.epochs}", "lr > 0, epochs >= 0")
+        for name, known in {
+            "target": ("direct", "temporal_mean"),
+            "pairs": ("anchor", "neighbour", "both"),
+            "mapper_init": ("zero", "random"),
+        }.items():
+            if getattr(self, name) not in known:
+                raise ConfigError("config", f"{name} = {getattr(self, name)!r}", f"known: {', '.join(known)}")

@@ -1,0 +1,107 @@
+"""Pivotal tuning: the generator learns the clip around fixed codes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tempcons.media.frames import FrameStore
+from tempcons.models.perceptual import FeatureDistance
+from tempcons.models.stylegan2 import Generator
+from tempcons.training.pairs import EpochShuffle
+
+
+@dataclass(frozen=True)
+class PivotalConfig:
+    """Settings of pivotal tuning.
+
+    Attributes:
+        steps: optimiser steps over the whole clip.
+        batch: frames a step.
+        lr: peak learning rate (Adam).
+        schedule: "cosine" to zero, or "constant".
+        lambda_l2: weight of the mean squared error.
+        lambda_perceptual: weight of the perceptual distance.
+        stop_psnr_db: stop early when the clip is reconstructed this well; null never.
+    """
+
+    steps: int = 400
+    batch: int = 4
+    lr: float = 3e-3
+    schedule: str = "cosine"
+    lambda_l2: float = 10.0
+    lambda_perceptual: float = 0.1
+    stop_psnr_db: float | None = None
+
+
+class FrameDataset(Dataset):
+    """Aligned frames with their codes."""
+
+    def __init__(self, codes: Tensor, frames: FrameStore, repeats: int) -> None:
+        self.codes, self.frames, self.repeats = codes, frames, repeats
+
+    def __len__(self) -> int:
+        return len(self.frames) * self.repeats
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        at = index % len(self.frames)
+        return self.codes[at], self.frames.pictures([at])[0]
+
+
+class PivotalTuning(pl.LightningModule):
+    """Tunes a copy of the generator so that it renders the aligned frames from their codes.
+
+    Source: Roich 2021, "Pivotal Tuning for Latent-based Editing of Real Images"; one generator for
+    the whole clip, batches instead of passes frame by frame.
+    """
+
+    def __init__(self, generator: Generator, perceptual: FeatureDistance, config: PivotalConfig) -> None:
+        super().__init__()
+        self.generator = copy.deepcopy(generator).requires_grad_(True)
+        self.generator.style.requires_grad_(False)
+        self.perceptual_distance, self.config = perceptual, config
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        codes, frames = batch
+        pictures = self.generator.synthesis(codes)
+        squared = (pictures - frames).square().mean()
+        loss = self.config.lambda_l2 * squared
+        if self.config.lambda_perceptual:
+            distance = self.perceptual_distance(pictures.clamp(-1, 1), frames).mean()
+            loss = loss + self.config.lambda_perceptual * distance
+        psnr = -10 * torch.log10(squared.detach() / 4)
+        self.log("psnr_db", psnr, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(codes))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        limit = self.config.stop_psnr_db
+        if limit is not None and self.trainer.callback_metrics["psnr_db_epoch"] >= limit:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> dict:
+        trained = [p for p in self.generator.parameters() if p.requires_grad]
+        optimiser = torch.optim.Adam(trained, lr=self.config.lr)
+        steps = self.config.steps
+        warm_up = max(1, steps // 20)
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / warm_up)
+            if self.config.schedule == "constant":
+                return rise
+            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def frame_loader(codes: Tensor, frames: FrameStore, config: PivotalConfig, seed: int) -> DataLoader:
+    """Shuffled batches; an epoch is about 50 steps, so that checkpoints come at a steady pace."""
+    repeats = max(1, math.ceil(min(50, config.steps) * config.batch / len(frames)))
+    data = FrameDataset(codes, frames, repeats)
+    return DataLoader(data, batch_size=config.batch, sampler=EpochShuffle(len(data), seed), drop_last=True)
