@@ -31,8 +31,11 @@ def report_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"error: output: no space left on the disk ({error.filename or 'while writing'}); "
-              "free some, or set output.root and output.cache to another disk", file=sys.stderr)
+        print(
+            f"error: output: no space left on the disk ({error.filename or 'while writing'}); "
+            "free some, or set output.root and output.cache to another disk",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tempcons.check import ConfigError
 from tempcons.geometry.quad import CropRule
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.flow import FlowNetwork, make_flow
-from tempcons.models.perceptual import Lite0Distance, FeatureDistance
+from tempcons.models.perceptual import FeatureDistance, Lite0Distance
 from tempcons.models.stylegan2 import Generator
 from tempcons.weights.assets import Asset, load_asset
 
@@ -87,7 +86,7 @@ class Family:
 
     Attributes:
         generator: base generator, eval mode; stages copy it before tuning.
-        encode: aligned pictures (B, 3, S, S) in [-1, 1] to codes (B, L, D).
+        encoder: aligned pictures (B, 3, S, S) in [-1, 1] to codes (B, L, D).
         sample_codes: sampler of W_z.
         alpha_interp: distance of the local regularisation in this family's code units.
         records: name, sha256 and licence of every weight file used.
@@ -97,14 +96,21 @@ class Family:
     size: int
     crop: CropRule
     generator: Generator
-    encode: Callable[[Tensor], Tensor]
+    encoder: nn.Module
     sample_codes: CodeSampler
     alpha_interp: float
     flow: FlowNetwork
     flow_size: int
     second_flow: FlowNetwork
     perceptual: FeatureDistance
+    device: torch.device
     records: list[dict[str, str]]
+
+    def place(self) -> None:
+        """Bring the flow and perceptual networks to the device (a fit leaves them on the CPU)."""
+        for network in (self.flow, self.second_flow, self.perceptual):
+            if isinstance(network, nn.Module):
+                network.to(self.device)
 
 
 def build_flow(config: FlowConfig) -> FlowNetwork:
@@ -125,7 +131,7 @@ def generator_from_asset(asset: Asset) -> Generator:
     return generator.requires_grad_(False).eval()
 
 
-def load_family(config: FamilyConfig) -> Family:
+def load_family(config: FamilyConfig, device: torch.device) -> Family:
     """Load all networks of a family.
 
     Raises:
@@ -152,12 +158,13 @@ def load_family(config: FamilyConfig) -> Family:
         size=generator.size,
         crop=CropRule(config.crop_scale, config.crop_centre),
         generator=generator,
-        encode=encoder,
+        encoder=encoder,
         sample_codes=sampler,
         alpha_interp=0.3 * sampler.typical_distance if alpha_interp is None else alpha_interp,
         flow=build_flow(config.flow),
         flow_size=config.flow.size or generator.size,
         second_flow=build_flow(config.second_flow),
         perceptual=Lite0Distance(),
+        device=device,
         records=[file.record for file in files],
     )

@@ -9,15 +9,12 @@ import logging
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from tempcons.check import InputError
 from tempcons.family import Family, load_family
 from tempcons.media.frames import FrameStore
 from tempcons.metrics.evaluate import VideoMetrics
-from tempcons.runtime import prepare_process
+from tempcons.runtime import pick_device, prepare_process
 from tempcons.schema import Config, writable
 from tempcons.stages import align, clip, edit, evaluate, invert, phase1, phase2, report
 from tempcons.store.artefact import Store, hash_file, peak_memory_mb, write_json
@@ -70,7 +67,7 @@ def run(config: Config, folder: Path) -> dict[str, float]:
         writable(place)
         check_space(place)
     store = Store(Path(config.output.cache))
-    family = load_family(config.family)
+    family = load_family(config.family, pick_device(config.trainer.accelerator))
     with run_log(config.logger, folder, run_name(config, folder), config.composed) as logs:
         prepared = prepare(config, family, store)
         optimised = optimise(config, prepared.edited, family, store, logs)
@@ -162,10 +159,14 @@ def write_results(
     files = report.write_videos(folder, shown, prepared.clip.fps)
     report.draw_slices(folder / "slices.png", shown, config.metrics.slice_row)
     report.write_csv(folder / "per_frame.csv", measured)
-    artefacts = {r["stage"]: Path(r["path"]) for r in store.records if r["stage"] in ("edit", "phase1", "phase2")}
+    artefacts = {
+        r["stage"]: Path(r["path"]) for r in store.records if r["stage"] in ("edit", "phase1", "phase2")
+    }
     own = {"codes.safetensors": artefacts["edit"] / "codes.safetensors"}
     if optimised.refined is not None:
-        own["codes.safetensors"] = Path(config.output.cache) / "phase1" / optimised.refined.key / "codes.safetensors"
+        own["codes.safetensors"] = (
+            Path(config.output.cache) / "phase1" / optimised.refined.key / "codes.safetensors"
+        )
     if optimised.tuned is not None:
         tuned = Path(config.output.cache) / "phase2" / optimised.tuned.key
         own["generator.safetensors"] = tuned / "generator.safetensors"
@@ -189,7 +190,7 @@ def write_results(
             "flow": family.flow.name,
             "second_flow": family.second_flow.name,
             "perceptual": family.perceptual.name,
-            "device": "cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu",
+            "device": str(family.device),
         },
         settings=config.composed,
         hyper=asdict(config.hyper),

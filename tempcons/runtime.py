@@ -9,6 +9,8 @@ import sys
 import pytorch_lightning as pl
 import torch
 
+from tempcons.check import ConfigError
+
 log = logging.getLogger(__name__)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -22,6 +24,24 @@ def prepare_process(num_threads: int | None, seed: int) -> None:
         torch.set_num_threads(num_threads)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     keep_freed_memory()
+
+
+def pick_device(accelerator: str) -> torch.device:
+    """The device that stages outside of Lightning compute on.
+
+    Raises:
+        ConfigError: a GPU was asked for and none can be used.
+    """
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator == "auto":
+        log.info("runtime: no usable GPU, computing on the CPU")
+        return torch.device("cpu")
+    raise ConfigError(
+        "runtime", f"trainer.accelerator={accelerator} but no usable GPU", "set trainer.accelerator=cpu"
+    )
 
 
 def keep_freed_memory() -> None:

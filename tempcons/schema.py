@@ -119,7 +119,9 @@ def parse(config: DictConfig) -> Config:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
-        raise ConfigError("config", f"{key}: {str(error).splitlines()[0]}", "set it on the command line") from error
+        raise ConfigError(
+            "config", f"{key}: {str(error).splitlines()[0]}", "set it on the command line"
+        ) from error
     assert isinstance(plain, dict)
     values = {str(k): v for k, v in plain.items()}
     phase = values["phase"]
@@ -174,4 +176,6 @@ def writable(folder: Path) -> None:
         probe.write_bytes(b"tempcons" * 128)
         probe.unlink()
     except OSError as error:
-        raise ConfigError("output", f"can't write to {folder} ({error.strerror})", "set output.root / output.cache") from error
+        raise ConfigError(
+            "output", f"can't write to {folder} ({error.strerror})", "set output.root / output.cache"
+        ) from error

@@ -30,9 +30,10 @@ from tempcons.models.mapper import LevelsMapper
 from tempcons.models.raft_keys import to_torchvision, torchvision_key
 from tempcons.models.restyle import ReStyleEncoder
 from tempcons.models.stylegan2 import Generator, default_channels
+from tempcons.weights.build import build_generator
 from tempcons.weights.convert import to_nvidia, to_port
 from tempcons.weights.layouts import describe
-from tempcons.weights.load import build_generator, inspect, load_discriminator, load_generator, load_raft
+from tempcons.weights.load import inspect, load_discriminator, load_generator, load_raft
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -140,7 +141,7 @@ def test_oracle_nvlabs_generator(path: Path) -> None:
     made = case.info["constructor"]
     clamp = made["synthesis_kwargs"].get("conv_clamp")
     found = describe(case.state)
-    loaded = build_generator(replace(found, opts=made), path.name)
+    loaded = build_generator(replace(found, opts=made))
     g, mean = loaded.generator, loaded.latent_avg
     assert (g.size, g.style_dim, g.z_dim) == (made["img_resolution"], made["w_dim"], made["z_dim"])
     assert g.conv_clamp == clamp

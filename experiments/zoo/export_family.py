@@ -92,7 +92,11 @@ def main() -> None:
         LICENCE,
     )
     save_asset(
-        args.out / "encoder.safetensors", encoder.state_dict(), "encoder", {"encoder": encoder.config}, LICENCE
+        args.out / "encoder.safetensors",
+        encoder.state_dict(),
+        "encoder",
+        {"encoder": encoder.config},
+        LICENCE,
     )
     codes = encode_all(encoder, pictures)
     tensors, distance = fit_sampler(codes[torch.from_numpy(~held)])

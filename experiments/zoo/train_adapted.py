@@ -1,6 +1,7 @@
 """Adapt the generator to a target look by distilling an image operator.
 
-    python experiments/zoo/train_adapted.py --look sketch --faces FOLDER --out tempcons/assets/nada_sketch.safetensors
+    python experiments/zoo/train_adapted.py --look sketch --faces FOLDER \\
+        --out tempcons/assets/nada_sketch.safetensors
 
 StyleGAN-NADA steers a generator with CLIP; without CLIP's weights the look comes from an image
 operator: the adapted generator learns to draw, from the same codes, what the operator makes of the
@@ -108,7 +109,12 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         if step % 50 == 0 or step + 1 == args.steps:
-            print(json.dumps({"step": step, "seconds": round(time.time() - began), "loss": round(loss.item(), 4)}), flush=True)
+            print(
+                json.dumps(
+                    {"step": step, "seconds": round(time.time() - began), "loss": round(loss.item(), 4)}
+                ),
+                flush=True,
+            )
     with torch.no_grad():
         codes = encoder(torch.from_numpy(test).float() / 127.5 - 1)
         wanted = look(base.synthesis(codes).clamp(-1, 1))
@@ -118,7 +124,13 @@ def main() -> None:
     before, after = base.state_dict(), adapted.state_dict()
     changed = {k: after[k] - before[k] for k in after if not torch.equal(after[k], before[k])}
     licence = base_asset.record["licence"]
-    save_asset(args.out, changed, "generator_difference", {"look": args.look, "base": base_asset.record["sha256"]}, licence)
+    save_asset(
+        args.out,
+        changed,
+        "generator_difference",
+        {"look": args.look, "base": base_asset.record["sha256"]},
+        licence,
+    )
 
 
 if __name__ == "__main__":

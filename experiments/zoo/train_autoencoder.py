@@ -62,34 +62,35 @@ class Batches:
         self.probability = weight / weight.sum()
         self.rng = np.random.RandomState(seed)
 
-    def draw(self, batch: int, size: int) -> Tensor:
+    def draw(self, batch: int, size: int, strength: float = 1.0) -> Tensor:
+        """(batch, 3, size, size); ``strength`` scales the motion and the share of tinted pictures."""
         index = self.rng.choice(len(self.pictures), batch, p=self.probability)
         x = torch.from_numpy(self.pictures[index]).float() / 127.5 - 1
         if self.rng.rand() < 0.5:
             x = x.flip(3)
-        x = self._move(x)
-        x = self._tint(x, self.colour[index])
+        x = self._move(x, strength)
+        x = self._tint(x, self.colour[index], strength)
         x = x if size == SIZE else F.interpolate(x, size=(size, size), mode="area")
         return x.contiguous(memory_format=torch.channels_last)
 
-    def _move(self, x: Tensor) -> Tensor:
+    def _move(self, x: Tensor, strength: float) -> Tensor:
         """Turn by up to 4 degrees, scale by 4 %, shift by 2 %: the aligner is not exact either."""
         b = len(x)
-        angle = torch.from_numpy(self.rng.normal(0, 0.035, b)).float()
-        scale = torch.from_numpy(np.exp(self.rng.normal(0, 0.02, b))).float()
-        shift = torch.from_numpy(self.rng.normal(0, 0.02, (b, 2))).float()
+        angle = torch.from_numpy(self.rng.normal(0, 0.035 * strength, b)).float()
+        scale = torch.from_numpy(np.exp(self.rng.normal(0, 0.02 * strength, b))).float()
+        shift = torch.from_numpy(self.rng.normal(0, 0.02 * strength, (b, 2))).float()
         c, s = angle.cos() * scale, angle.sin() * scale
         theta = torch.stack([torch.stack([c, -s, shift[:, 0]], 1), torch.stack([s, c, shift[:, 1]], 1)], 1)
         grid = F.affine_grid(theta, list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
-    def _tint(self, x: Tensor, colour: np.ndarray) -> Tensor:
+    def _tint(self, x: Tensor, colour: np.ndarray, strength: float) -> Tensor:
         """A random warm or cold tone for half of the gray pictures, so that codes carry colour."""
         b = len(x)
-        tinted = torch.from_numpy(~colour & (self.rng.rand(b) < 0.5)).float().view(b, 1, 1, 1)
+        tinted = torch.from_numpy(~colour & (self.rng.rand(b) < 0.5 * strength)).float().view(b, 1, 1, 1)
         tone = torch.from_numpy(self.rng.normal([0.05, 0, -0.05], [0.10, 0.03, 0.10], (b, 3))).float()
-        contrast = torch.from_numpy(np.exp(self.rng.normal(0, 0.08, (b, 1, 1, 1)))).float()
-        bright = torch.from_numpy(self.rng.normal(0, 0.05, (b, 1, 1, 1))).float()
+        contrast = torch.from_numpy(np.exp(self.rng.normal(0, 0.08 * strength, (b, 1, 1, 1)))).float()
+        bright = torch.from_numpy(self.rng.normal(0, 0.05 * strength, (b, 1, 1, 1))).float()
         x = x * contrast + bright
         luminance_weight = 1 - x.square() * 0.7
         return (x + tinted * tone.view(b, 3, 1, 1) * luminance_weight).clamp(-1, 1)
@@ -149,15 +150,15 @@ def main() -> None:
         lr=1e-3,
         betas=(0.9, 0.99),
     )
-    stage, spent, step, images = 0, 0.0, 0, 0
+    first, spent, step, images = 0, 0.0, 0, 0
     state_file = args.out / "state.pt"
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         models.load_state_dict(state["models"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
-        stage, spent, step, images = state["at"]
-        print(f"going on at stage {stage}, {spent:.0f} s, {images} images", flush=True)
+        first, spent, step, images = state["at"]
+        print(f"going on at stage {first}, {spent:.0f} s, {images} images", flush=True)
 
     perceptual = None
     if args.perceptual:
@@ -165,7 +166,7 @@ def main() -> None:
 
         perceptual = Lite0Distance()
 
-    for stage in range(stage, 3):
+    for stage in range(first, 3):
         size, seconds, batch = 32 * 2**stage, args.seconds[stage], args.batch[stage]
         reals = test if size == SIZE else F.interpolate(test, size=(size, size), mode="area")
         last_report, recent = -1e9, []
@@ -178,7 +179,8 @@ def main() -> None:
             rate = ramp * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))
             for group in optimiser.param_groups:
                 group["lr"] = group["base"] * rate * (0.7 if stage == 2 else 1.0)
-            x = batches.draw(batch, size)
+            # Towards the end the pictures are those the encoder will meet: aligned and as they are.
+            x = batches.draw(batch, size, strength=1.0 if stage < 2 else max(0.2, 1 - share))
             y = generator.synthesis(encoder(x), "none", max_size=size)
             l1, l2 = (y - x).abs().mean(), (y - x).square().mean()
             loss = args.l1 * l1 + args.l2 * l2

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from tempcons.geometry.warp import warp
-
-DistanceMap = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,22 +36,32 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp_min(1e-6)
 
 
-def photometric_loss(anchor: Tensor, frame: Tensor, pair: PairGeometry, distance: DistanceMap) -> Tensor:
-    """L_photo: each frame against the other one warped onto its grid, where the masks allow.
+def warp_pair(anchor: Tensor, frame: Tensor, pair: PairGeometry) -> tuple[Tensor, Tensor]:
+    """Each picture on the other one's grid: (2B, 3, H, W), frames on anchors first, and validity.
 
     Args:
         anchor: (B, 3, H, W) in [-1, 1], at the size of the flow.
-        frame: the other frame of the pair.
-        pair: flow and masks.
-        distance: spatial perceptual distance, two pictures to (B, 1, H, W).
-
-    Source: Xu 2022, Eq. 1; each direction is divided by its mask's mean.
+        frame: the other frames of the pairs.
+        pair: flow between them.
     """
     frame_on_anchor, inside_a = warp(frame, pair.flow_a_to_i)
     anchor_on_frame, inside_i = warp(anchor, pair.flow_i_to_a)
-    on_anchor = masked_mean(distance(anchor, frame_on_anchor.clamp(-1, 1)), pair.mask_a * inside_a)
-    on_frame = masked_mean(distance(frame, anchor_on_frame.clamp(-1, 1)), pair.mask_i * inside_i)
-    return on_anchor + on_frame
+    return torch.cat([frame_on_anchor, anchor_on_frame]), torch.cat([inside_a, inside_i])
+
+
+def photometric_loss(distances: Tensor, inside: Tensor, pair: PairGeometry) -> Tensor:
+    """L_photo: distance of each frame to the other one warped onto its grid, where the masks allow.
+
+    Args:
+        distances: (2B, 1, H, W) spatial perceptual distances, on the anchors' grids first.
+        inside: (2B, 1, H, W) validity of the warps (:func:`warp_pair`).
+        pair: masks of the pairs.
+
+    Source: Xu 2022, Eq. 1; each direction is divided by its mask's mean.
+    """
+    on_anchor, on_frame = distances.chunk(2)
+    inside_a, inside_i = inside.chunk(2)
+    return masked_mean(on_anchor, pair.mask_a * inside_a) + masked_mean(on_frame, pair.mask_i * inside_i)
 
 
 def consistency_loss(pair: PairGeometry) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,9 +9,9 @@ from torch import Tensor
 LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 
 
-def target_loss(picture: Tensor, target: Tensor, distance: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Perceptual distance plus mean absolute difference to the frame's target, (B, 3, H, W) each."""
-    return distance(picture.clamp(-1, 1), target).mean() + (picture - target).abs().mean()
+def target_loss(picture: Tensor, target: Tensor, distance: Tensor) -> Tensor:
+    """Perceptual distance (B,) plus mean absolute difference to the frame's target, (B, 3, H, W) each."""
+    return distance.mean() + (picture - target).abs().mean()
 
 
 def detail(picture: Tensor) -> Tensor:

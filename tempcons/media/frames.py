@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,22 @@ class FrameStore:
     def size(self) -> tuple[int, int]:
         """(H, W) in pixels."""
         return self.array.shape[1], self.array.shape[2]
+
+    def take(self, index: slice | Sequence[int]) -> np.ndarray:
+        """A copy of some frames (B, H, W, 3); the mapped pages are given back at once.
+
+        So memory doesn't grow while a long clip is read from end to end.
+        """
+        frames = np.array(self.array[index])
+        mapped = getattr(self.array, "_mmap", None)
+        if mapped is not None:
+            mapped.madvise(mmap.MADV_DONTNEED)
+        return frames
+
+    def stream(self) -> Iterator[np.ndarray]:
+        """The frames (H, W, 3) one after another, each a copy."""
+        for at in range(len(self)):
+            yield self.take(slice(at, at + 1))[0]
 
     def pictures(self, index: int | slice | Sequence[int] | None = None) -> Tensor:
         """Frames as (B, 3, H, W) float32 in [-1, 1]; all of them without ``index``."""

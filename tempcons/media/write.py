@@ -190,7 +190,7 @@ def write_video(path: Path, frames: FrameStore | Iterable[np.ndarray], settings:
         InputError: it can't be written; nothing is left under the final name.
         ValueError: no frames, or frames of different sizes.
     """
-    steps = iter(frames.array if isinstance(frames, FrameStore) else frames)
+    steps = iter(frames.stream() if isinstance(frames, FrameStore) else frames)
     first = next(steps, None)
     if first is None:
         raise ValueError(f"{path.name}: no frames to write")
@@ -216,7 +216,7 @@ def side_by_side(
     """
     if labels and len(labels) != len(columns):
         raise ValueError(f"{len(labels)} labels for {len(columns)} columns")
-    sources = [column.array if isinstance(column, FrameStore) else column for column in columns]
+    sources = [column.stream() if isinstance(column, FrameStore) else column for column in columns]
     strip = None
     for row in zip(*sources, strict=True):
         joined = np.hstack(row)

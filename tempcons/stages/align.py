@@ -155,7 +155,7 @@ def _make(folder: Path, clip: Clip, config: AlignConfig, rule: CropRule, size: i
 def _detect(clip: Clip, config: AlignConfig) -> np.ndarray:
     """(T, K, 2) landmarks of the chosen face, NaN where it isn't seen."""
     detector = make_detector(config.detector)
-    steps = track(clip.frames.array, "finding the face", len(clip.frames))
+    steps = track(clip.frames.stream(), "finding the face", len(clip.frames))
     faces = choose(link([detector.detect(frame) for frame in steps]), str(config.face), config.face_box)
     return _rows(faces, len(clip.frames))
 
@@ -241,7 +241,7 @@ def _write_crops(
         starts = range(0, len(positions), BATCH)
         for at in track(starts, "cropping the face", len(starts)):
             part = slice(at, at + BATCH)
-            yield _crops(frames.array[positions[part]], quads[part], size, fade)
+            yield _crops(frames.take(positions[part].tolist()), quads[part], size, fade)
 
     write_frames(path, (len(positions), size, size), batches())
 

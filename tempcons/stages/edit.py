@@ -69,7 +69,9 @@ class EditConfig:
         """
         if family not in self.sources:
             have = ", ".join(sorted(self.sources)) or "none"
-            raise ConfigError("edit", f"{self.name} does not exist for family={family}", f"it exists for: {have}")
+            raise ConfigError(
+                "edit", f"{self.name} does not exist for family={family}", f"it exists for: {have}"
+            )
         source = self.sources[family]
         fits = {"direction": "in", "generator": "out"}
         if source.kind not in fits:
@@ -93,7 +95,9 @@ def anchor_frame(frame_ids: np.ndarray, anchor: int | None) -> int:
         return int(frame_ids[(len(frame_ids) - 1) // 2])
     if anchor not in frame_ids:
         span = f"{frame_ids[0]}..{frame_ids[-1]}"
-        raise ConfigError("edit", f"anchor = {anchor} is not a frame of the clip ({span})", "name one of its frames")
+        raise ConfigError(
+            "edit", f"anchor = {anchor} is not a frame of the clip ({span})", "name one of its frames"
+        )
     return anchor
 
 
@@ -141,7 +145,7 @@ def run(
             generator = apply_difference(generator, asset, config.strength)
         save_state(folder / "codes.safetensors", {"codes": codes}, {})
         save_state(folder / "generator.safetensors", generator.state_dict(), {})
-        render_frames(generator.synthesis, codes, folder / "frames.npy")
+        render_frames(generator, codes, folder / "frames.npy", family.device)
         return {"weights": [asset.record]}
 
     folder = store.produce("edit", depends, make)

@@ -37,8 +37,9 @@ def controls(edited: Edited, family: Family, store: Store) -> dict[str, FrameSto
 
     def make(folder: Path) -> None:
         codes = smooth_codes(edited.codes, 1.0)
-        render_frames(edited.generator.synthesis, codes, folder / "smoothed_codes.npy")
-        mean = flow_warped_mean(edited.frames, family.flow)
+        render_frames(edited.generator, codes, folder / "smoothed_codes.npy", family.device)
+        family.place()
+        mean = flow_warped_mean(edited.frames, family.flow, family.device)
         write_frames(folder / "flow_warped_mean.npy", (len(edited.frames), *edited.frames.size), mean)
 
     folder = store.produce("controls", depends, make)
@@ -55,7 +56,8 @@ def run(edited: Edited, variants: dict[str, FrameStore], family: Family) -> dict
     """
     anchor = edited.frame_ids.tolist().index(edited.anchor_id)
     flows = (family.flow, family.second_flow)
-    evaluator = Evaluator(edited.frames, anchor, flows, family.perceptual, edited.aligned)
+    family.place()
+    evaluator = Evaluator(edited.frames, anchor, flows, family.perceptual, edited.aligned, family.device)
     return {
         name: evaluator.measure(frames)
         for name, frames in track(variants.items(), "measuring", len(variants))

@@ -65,7 +65,7 @@ def run(
             generator = tune(codes, aligned.frames, family, config.pivotal, trainer, folder, seed)
         save_state(folder / "codes.safetensors", {"codes": codes}, {})
         save_state(folder / "generator.safetensors", generator.state_dict(), {})
-        frames = render_frames(generator.synthesis, codes, folder / "frames.npy")
+        frames = render_frames(generator, codes, folder / "frames.npy", family.device)
         psnr = reconstruction_psnr(frames, aligned.frames)
         log.info("invert: %s reconstructs the clip at %.2f dB PSNR", config.name, psnr)
         return {"psnr_db": psnr, "weights": family.records}
@@ -90,8 +90,10 @@ def load_generator(path: Path, like: Generator) -> Generator:
 @torch.no_grad()
 def encode(family: Family, frames: FrameStore, batch: int = 8) -> Tensor:
     """(T, L, D) codes of aligned frames."""
-    parts = [family.encode(frames.pictures(slice(at, at + batch))) for at in range(0, len(frames), batch)]
-    return torch.cat(parts)
+    encoder = family.encoder.to(family.device)
+    starts = range(0, len(frames), batch)
+    pictures = (frames.pictures(slice(at, at + batch)).to(family.device) for at in starts)
+    return torch.cat([encoder(part).cpu() for part in pictures])
 
 
 def tune(

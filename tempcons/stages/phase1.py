@@ -33,7 +33,7 @@ def run(edited: Edited, family: Family, context: PhaseContext, store: Store) -> 
     def make(folder: Path) -> dict[str, Any]:
         codes = refine(edited, family, context, folder)
         save_state(folder / "codes.safetensors", {"codes": codes}, {})
-        render_frames(edited.generator.synthesis, codes, folder / "frames.npy")
+        render_frames(edited.generator, codes, folder / "frames.npy", family.device)
         return {"moved_rms": (codes - edited.codes).square().mean().sqrt().item()}
 
     folder = store.produce("phase1", depends, make, resumable=True)

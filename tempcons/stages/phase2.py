@@ -24,7 +24,9 @@ from tempcons.weights.assets import save_state
 VERSION = 1
 
 
-def run(edited: Edited, refined: Refined | None, family: Family, context: PhaseContext, store: Store) -> Tuned:
+def run(
+    edited: Edited, refined: Refined | None, family: Family, context: PhaseContext, store: Store
+) -> Tuned:
     """Tune the generator on the codes of phase 1, or of the direct edit without it.
 
     Raises:
@@ -41,7 +43,7 @@ def run(edited: Edited, refined: Refined | None, family: Family, context: PhaseC
     def make(folder: Path) -> dict[str, Any]:
         generator = tune(edited, codes, family, context, folder)
         save_state(folder / "generator.safetensors", generator.state_dict(), {})
-        render_frames(generator.synthesis, codes, folder / "frames.npy")
+        render_frames(generator, codes, folder / "frames.npy", family.device)
         return {}
 
     folder = store.produce("phase2", depends, make, resumable=True)
@@ -91,6 +93,7 @@ def tune(
 def temporal_target(edited: Edited, family: Family, folder: Path) -> FrameStore:
     """Flow-aligned means of the direct edit, as frames."""
     path = folder / "target.npy"
-    mean = flow_warped_mean(edited.frames, family.flow)
+    family.place()
+    mean = flow_warped_mean(edited.frames, family.flow, family.device)
     write_frames(path, (len(edited.frames), *edited.frames.size), mean)
     return FrameStore.open(path)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tempcons.media.frames import FrameStore, write_frames
+from tempcons.models.stylegan2 import Generator
 
 RENDER_BATCH = 8
 
 
-def render_frames(render: Callable[[Tensor], Tensor], codes: Tensor, path: Path) -> FrameStore:
-    """Render (T, L, D) codes in small batches into a ``.npy`` of frames."""
-    with torch.no_grad():
-        first = render(codes[:1])
-        side = first.shape[-1]
+@torch.no_grad()
+def render_frames(generator: Generator, codes: Tensor, path: Path, device: torch.device) -> FrameStore:
+    """Render (T, L, D) codes in small batches into a ``.npy`` of frames; the generator ends on the CPU."""
+    generator.to(device)
 
-        def batches() -> Iterator[Tensor]:
-            for part in codes.split(RENDER_BATCH):
-                yield render(part)
+    def batches() -> Iterator[Tensor]:
+        for part in codes.split(RENDER_BATCH):
+            yield generator.synthesis(part.to(device))
 
-        write_frames(path, (len(codes), side, side), batches())
+    write_frames(path, (len(codes), generator.size, generator.size), batches())
+    generator.to("cpu")
     return FrameStore.open(path)

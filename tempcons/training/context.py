@@ -70,17 +70,19 @@ PHASE2_READS = (
     "pairs",
     "outside_power",
     "frozen_share",
+    "regularise_every",
     "phase2",
 )
 
 
-def phase_callbacks(edited: Edited, codes: Tensor, family: Family, context: PhaseContext) -> list[pl.Callback]:
+def phase_callbacks(
+    edited: Edited, codes: Tensor, family: Family, context: PhaseContext
+) -> list[pl.Callback]:
     """Flow and masks of pairs, and metrics after each epoch."""
     hyper = context.hyper
     callbacks: list[pl.Callback] = [
         FlowMaskCallback(
             family.flow,
-            family.perceptual,
             family.flow_size,
             edited.domain == "in",
             hyper.visibility,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytorch_lightning as pl
 import torch
 from kornia.geometry.transform import rescale
-from torch import Tensor
+from torch import Tensor, nn
 
 from tempcons.geometry.warp import round_trip_error
 from tempcons.losses.masks import fuse_masks, perceptual_difference_mask, visibility_mask
 from tempcons.losses.photometric import PairGeometry
 from tempcons.models.flow import FlowNetwork
-from tempcons.models.perceptual import FeatureDistance
 
 
 class FlowMaskCallback(pl.Callback):
@@ -22,7 +21,6 @@ class FlowMaskCallback(pl.Callback):
 
     Args:
         flow: flow network.
-        perceptual: spatial distance for M^PD.
         size: side in px at which flow is computed; pictures are brought there by area averaging.
         in_domain: whether perceptual difference masks are used.
         visibility: k of the visibility mask.
@@ -33,28 +31,30 @@ class FlowMaskCallback(pl.Callback):
     def __init__(
         self,
         flow: FlowNetwork,
-        perceptual: FeatureDistance,
         size: int,
         in_domain: bool,
         visibility: float = 10.0,
         difference_scale: float = 1.0,
         detach: bool = True,
     ) -> None:
-        self.flow, self.perceptual, self.size = flow, perceptual, size
+        self.flow, self.size = flow, size
         self.in_domain, self.visibility = in_domain, visibility
         self.difference_scale, self.detach = difference_scale, detach
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         pl_module.flow_masks = self  # type: ignore[assignment]
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if isinstance(self.flow, nn.Module):
+            self.flow.to(pl_module.device)
+
     def at_flow_size(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) at the side of the flow, anti-aliased by averaging areas."""
         factor = self.size / pictures.shape[-1]
         return pictures if factor == 1 else rescale(pictures, factor, interpolation="area")
 
-    def difference_mask(self, pictures: Tensor, inputs: Tensor) -> Tensor:
-        """M^PD (B, 1, H, W) between results and aligned inputs."""
-        distance = self.perceptual.map(pictures.clamp(-1, 1), inputs)
+    def difference_mask(self, distance: Tensor) -> Tensor:
+        """M^PD (B, 1, H, W) from the spatial distance between results and aligned inputs."""
         mask = perceptual_difference_mask(distance, self.difference_scale)
         return mask.detach() if self.detach else mask
 

@@ -72,17 +72,18 @@ class GeneratorTunePhase(ConsistencyPhase):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         codes = stack_pair(batch["codes"])
-        pair = self.pair_of(self.generator.synthesis(codes), stack_pair(batch["input"]))
+        pair = self.pair_of(self.generator.synthesis(codes), batch)
         terms = self.consistency_terms(pair) | self.fidelity_terms(pair, batch)
-        if self.hyper.lambda_r:
-            terms["r"] = self.hyper.lambda_r * self.local_regularisation(codes)
+        every = self.hyper.regularise_every
+        if self.hyper.lambda_r and self.global_step % every == 0:
+            terms["r"] = every * self.hyper.lambda_r * self.local_regularisation(codes)
         return self.total(terms)
 
     def local_regularisation(self, codes: Tensor) -> Tensor:
         """L_r at one code near each of the anchors' (B of the 2B codes, alternating with the others')."""
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
         anchor, frame = codes.chunk(2)
-        base = frame if self.global_step % 2 else anchor
+        base = frame if (self.global_step // self.hyper.regularise_every) % 2 else anchor
         moved = move_code(base, self.sample_codes(len(base), random).to(base), self.alpha_interp)
         with torch.no_grad():
             old = self.original.synthesis(moved, "none")

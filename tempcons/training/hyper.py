@@ -36,6 +36,7 @@ class Hyper:
         difference_scale: calibration of the perceptual difference mask.
         outside_power: power of (1 - M^PD) in Eq. 6.
         mask_detach: masks carry no gradient.
+        regularise_every: steps between two evaluations of L_r, each weighing as many steps.
         frozen_share: share of the last synthesis layers frozen out-of-domain (paper: 8 of 18).
     """
 
@@ -55,6 +56,7 @@ class Hyper:
     difference_scale: float
     outside_power: float
     mask_detach: bool
+    regularise_every: int
     frozen_share: float
     phase1: PhaseHyper
     phase2: PhaseHyper
@@ -63,9 +65,13 @@ class Hyper:
         for name, value in vars(self).items():
             if isinstance(value, float) and value < 0:
                 raise ConfigError("config", f"{name} = {value}", "weights and steps can't be negative")
+        if self.regularise_every < 1:
+            raise ConfigError("config", f"regularise_every = {self.regularise_every}", "1 or more")
         for name, phase in (("phase1", self.phase1), ("phase2", self.phase2)):
             if phase.lr <= 0 or phase.epochs < 0:
-                raise ConfigError("config", f"{name} has lr {phase.lr}, epochs {phase.epochs}", "lr > 0, epochs >= 0")
+                raise ConfigError(
+                    "config", f"{name} has lr {phase.lr}, epochs {phase.epochs}", "lr > 0, epochs >= 0"
+                )
         for name, known in {
             "target": ("direct", "temporal_mean"),
             "pairs": ("anchor", "neighbour", "both"),

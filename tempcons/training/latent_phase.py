@@ -52,7 +52,7 @@ class LatentMLPPhase(ConsistencyPhase):
         codes = stack_pair(batch["codes"])
         residual = self.mapper(codes)
         pictures = self.generator.synthesis(update_codes(codes, residual, self.hyper.alpha))
-        pair = self.pair_of(pictures, stack_pair(batch["input"]))
+        pair = self.pair_of(pictures, batch)
         terms = self.consistency_terms(pair)
         anchor, frame = residual.chunk(2)
         terms["rf"] = self.hyper.lambda_rf * residual_loss(frame, anchor)

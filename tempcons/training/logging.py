@@ -86,7 +86,9 @@ def _start_wandb(config: LoggerConfig, folder: Path, run_id: str, settings: dict
             settings=wandb.Settings(console="off"),
         )
     except wandb.errors.UsageError as error:
-        raise ConfigError("logger", f"W&B online needs an account ({error})", "log in, or set logger.wandb=offline") from error
+        raise ConfigError(
+            "logger", f"W&B online needs an account ({error})", "log in, or set logger.wandb=offline"
+        ) from error
     for phase in ("phase1", "phase2"):
         run.define_metric(f"{phase}-epoch")
         run.define_metric(f"{phase}-*", step_metric=f"{phase}-epoch")

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from tempcons.losses.outside_mask import outside_mask_loss
-from tempcons.losses.photometric import PairGeometry, consistency_loss, photometric_loss
+from tempcons.losses.photometric import PairGeometry, consistency_loss, photometric_loss, warp_pair
 from tempcons.losses.temporal_target import sharpness_loss, target_loss
-from tempcons.models.perceptual import FeatureDistance
+from tempcons.models.perceptual import FeatureDistance, Features
+from tempcons.training.feature_cache import FeatureCache
 from tempcons.training.flow_masks import FlowMaskCallback
 from tempcons.training.hyper import Hyper
 from tempcons.training.pairs import Batch
@@ -19,16 +20,24 @@ from tempcons.training.pairs import Batch
 
 @dataclass(frozen=True)
 class RenderedPair:
-    """A pair as rendered now, with its flow and masks.
+    """A pair as rendered now, with everything that several losses look at, computed once.
 
-    ``pictures`` (2B, 3, H, W): the B anchors, then the B other frames; ``small`` the same at the
-    size of the flow; ``difference`` (2B, 1, H, W) M^PD or None.
+    Attributes:
+        pictures: (2B, 3, H, W) in [-1, 1]: the B anchors, then the B other frames.
+        small: the same at the size of the flow.
+        features: perceptual features of ``pictures``; ``small_features`` those of ``small``.
+        to_input: (2B, 1, H, W) spatial distance to the aligned inputs; None out-of-domain.
+        difference: (2B, 1, H, W) M^PD, or None.
+        geometry: flow and masks.
     """
 
     pictures: Tensor
     small: Tensor
-    geometry: PairGeometry
+    features: Features
+    small_features: Features
+    to_input: Tensor | None
     difference: Tensor | None
+    geometry: PairGeometry
 
 
 def stack_pair(values: Tensor) -> Tensor:
@@ -45,39 +54,52 @@ class ConsistencyPhase(pl.LightningModule):
         super().__init__()
         self.perceptual_distance = perceptual
         self.hyper, self.in_domain = hyper, in_domain
+        self.fixed_features = FeatureCache(perceptual)
 
-    def pair_of(self, pictures: Tensor, inputs: Tensor) -> RenderedPair:
-        """Flow and masks of rendered pictures (2B, 3, H, W)."""
-        callback = self.flow_masks
+    def features_of(self, kind: str, batch: Batch) -> Features:
+        """Features of the batch's fixed pictures of a kind ("input", "target")."""
+        frame_ids = stack_pair(batch["frame_ids"]).tolist()
+        return self.fixed_features(kind, frame_ids, stack_pair(batch[kind]))
+
+    def pair_of(self, rendered: Tensor, batch: Batch) -> RenderedPair:
+        """Flow, masks and features of rendered pictures (2B, 3, H, W)."""
+        callback, network = self.flow_masks, self.perceptual_distance
+        pictures = rendered.clamp(-1, 1)
         small = callback.at_flow_size(pictures)
-        difference = callback.difference_mask(pictures, inputs) if self.in_domain else None
-        masks = None
-        if difference is not None:
-            on_flow_grid = callback.at_flow_size(difference)
-            masks = tuple(on_flow_grid.chunk(2))
+        features = network.features(pictures)
+        small_features = features if small is pictures else network.features(small)
+        to_input = difference = masks = None
+        if self.in_domain:
+            size = (pictures.shape[-2], pictures.shape[-1])
+            to_input = network.map_of_features(features, self.features_of("input", batch), size)
+            difference = callback.difference_mask(to_input)
+            masks = callback.at_flow_size(difference).chunk(2)
         anchor, frame = small.chunk(2)
-        return RenderedPair(pictures, small, callback.pair(anchor, frame, masks), difference)
+        geometry = callback.pair(anchor, frame, masks)
+        return RenderedPair(pictures, small, features, small_features, to_input, difference, geometry)
 
     def consistency_terms(self, pair: RenderedPair) -> dict[str, Tensor]:
         """L_photo and L_eps (Eq. 1 and 3), weighted."""
-        anchor, frame = pair.small.chunk(2)
-        photo = photometric_loss(
-            anchor.clamp(-1, 1), frame.clamp(-1, 1), pair.geometry, self.perceptual_distance.map
-        )
+        network = self.perceptual_distance
+        warped, inside = warp_pair(*pair.small.chunk(2), pair.geometry)
+        size = (warped.shape[-2], warped.shape[-1])
+        distances = network.map_of_features(pair.small_features, network.features(warped), size)
+        photo = photometric_loss(distances, inside, pair.geometry)
         return {"photo": photo, "eps": self.hyper.lambda_eps * consistency_loss(pair.geometry)}
 
     def fidelity_terms(self, pair: RenderedPair, batch: Batch) -> dict[str, Tensor]:
         """L_M (Eq. 6) and the terms of ``recipe=tempcons``, weighted; those with weight 0 are left out."""
         terms = {}
         hyper = self.hyper
-        if hyper.lambda_m and pair.difference is not None:
-            distance = self.perceptual_distance.map(pair.pictures.clamp(-1, 1), stack_pair(batch["input"]))
+        if hyper.lambda_m and pair.to_input is not None and pair.difference is not None:
+            loss = outside_mask_loss(pair.to_input, pair.difference, hyper.outside_power)
             # Eq. 6 sums both frames; the mean over 2B pictures is half of that.
-            loss = outside_mask_loss(distance, pair.difference, hyper.outside_power)
             terms["outside"] = hyper.lambda_m * 2 * loss
         if hyper.lambda_target:
-            target = target_loss(pair.pictures, stack_pair(batch["target"]), self.perceptual_distance)
-            terms["target"] = hyper.lambda_target * target
+            target = stack_pair(batch["target"])
+            fixed = self.features_of("target", batch)
+            distance = self.perceptual_distance.distance_of_features(pair.features, fixed)
+            terms["target"] = hyper.lambda_target * target_loss(pair.pictures, target, distance)
         if hyper.lambda_sharp:
             sharp = sharpness_loss(pair.pictures, stack_pair(batch["direct"]))
             terms["sharp"] = hyper.lambda_sharp * sharp
@@ -87,6 +109,8 @@ class ConsistencyPhase(pl.LightningModule):
         """Sum of the terms, each logged as an epoch mean."""
         loss = torch.stack(list(terms.values())).sum()
         size = 1
-        self.log_dict({f"loss/{k}": v.detach() for k, v in terms.items()}, on_epoch=True, on_step=False, batch_size=size)
+        self.log_dict(
+            {f"loss/{k}": v.detach() for k, v in terms.items()}, on_epoch=True, on_step=False, batch_size=size
+        )
         self.log("loss", loss.detach(), on_epoch=True, on_step=False, prog_bar=True, batch_size=size)
         return loss

@@ -81,8 +81,7 @@ def nvidia_config(state: State) -> dict:
     mapping = _numbered(state, r"mapping\.fc(\d+)\.weight")
     if not convs or "synthesis.b4.conv1.affine.weight" not in state:
         raise WeightsError("weights", "no generator in NVIDIA's layout: no synthesis.b4.conv1")
-    config = _config(convs, mapping, state["synthesis.b4.conv1.affine.weight"], 0)
-    return config
+    return _config(convs, mapping, state["synthesis.b4.conv1.affine.weight"], 0)
 
 
 def port_config(state: State) -> dict:
@@ -141,7 +140,7 @@ def to_port(state: State) -> tuple[dict[str, Tensor], Tensor | None]:
     wanted = blank_generator(config).state_dict()
     pairs = dict(key_pairs(config["size"], config["n_mlp"]))
     ignored = {"mapping.w_avg", *unused_filters(config["size"])}
-    _check_keys(state, set(pairs), ignored, "NVIDIA")
+    _check_keys(state, set(pairs), ignored, "NVIDIA's")
     converted = {}
     for nvidia, port in pairs.items():
         gain = FILTER_GAIN if nvidia.endswith("resample_filter") else 1.0
@@ -159,7 +158,7 @@ def to_nvidia(state: State, latent_avg: Tensor | None = None) -> dict[str, Tenso
     """
     config = port_config(state)
     pairs = dict(key_pairs(config["size"], config["n_mlp"]))
-    _check_keys(state, set(pairs.values()), set(), "PyTorch port")
+    _check_keys(state, set(pairs.values()), set(), "the port's")
     converted = {}
     for nvidia, port in pairs.items():
         value = state[port]
@@ -186,17 +185,18 @@ def _nvidia_shape(key: str, value: Tensor) -> torch.Size:
 
 
 def _check_keys(state: State, needed: set[str], optional: set[str], layout: str) -> None:
-    missing = sorted(needed - set(state))
-    unexpected = sorted(set(state) - needed - optional)
-    if missing or unexpected:
-        parts = [
-            f"{len(v)} {k} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})"
-            for k, v in (("missing", missing), ("unexpected", unexpected))
-            if v
-        ]
-        raise WeightsError(
-            "weights", f"{layout} generator with keys {' and '.join(parts)}", "is the file whole?"
-        )
+    if problem := describe_keys(needed - set(state), set(state) - needed - optional):
+        raise WeightsError("weights", f"{problem} for a generator in {layout} layout", "is the file whole?")
+
+
+def describe_keys(missing: set[str], unexpected: set[str]) -> str:
+    """ "2 missing tensors (a, b) and 1 unexpected tensors (c)", or nothing."""
+    parts = []
+    for word, keys in (("missing", sorted(missing)), ("unexpected", sorted(unexpected))):
+        if keys:
+            more = ", ..." if len(keys) > 3 else ""
+            parts.append(f"{len(keys)} {word} tensors ({', '.join(keys[:3])}{more})")
+    return " and ".join(parts)
 
 
 def _reshaped(value: Tensor, shape: torch.Size, key: str) -> Tensor:
