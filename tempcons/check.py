@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:  # the command line's checks come before the seconds that importing torch takes
+    from torch import Tensor
 
 
 class TempconsError(Exception):

@@ -6,6 +6,7 @@ clip -> align -> invert -> edit -> phase 1 -> phase 2 -> figures, videos, manife
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -204,7 +205,7 @@ def write_results(
 
 def point_latest(folder: Path, root: Path) -> None:
     """``outputs/latest`` names the newest finished run."""
-    link, temporary = root / "latest", root / ".latest.tmp"
+    link, temporary = root / "latest", root / f".latest.{os.getpid()}.tmp"
     if link.exists() and not link.is_symlink():
         return
     temporary.unlink(missing_ok=True)

@@ -121,6 +121,15 @@ class Tuned:
 
 
 @dataclass(frozen=True)
+class Stitched:
+    """Full frames of the clip with the edited face put back; ids as in the clip."""
+
+    frames: FrameStore
+    frame_ids: np.ndarray
+    key: str
+
+
+@dataclass(frozen=True)
 class Rendered:
     """Videos and pictures written for the user."""
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tempcons.geometry.occlusion import visible_lai, visible_xu
 from tempcons.geometry.warp import inside, round_trip_error, warp
 from tempcons.media.range import to_pictures
-from tempcons.metrics.ewarp import WarpErrorLai2018, e_warp_lai2018
+from tempcons.metrics.ewarp import LaiWarpError, e_warp_lai2018
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(os.environ.get("TEMPCONS_ORACLES", ROOT / "../shared/oracles"))
@@ -55,7 +55,7 @@ def test_warped_next_frame(case):
 def test_warp_error_of_lai2018(case):
     pair = *frame_pairs(case), case["in/flow_fw"], case["in/flow_bw"]
     close(e_warp_lai2018(*pair), case["out/warp_error_per_pair"].flatten())
-    metric = WarpErrorLai2018()
+    metric = LaiWarpError()
     for index in range(len(pair[0])):
         metric.update(*(tensor[index : index + 1] for tensor in pair))
     close(metric.compute().float(), case["out/warp_error_video"].flatten()[0])

@@ -22,6 +22,7 @@ from torch import nn
 from torchvision.models.optical_flow import raft_large, raft_small
 
 from tempcons.losses.local_regularisation import move_code
+from tempcons.media.range import to_frames
 from tempcons.models.discriminator import Discriminator
 from tempcons.models.e4e import E4EEncoder
 from tempcons.models.flow import RaftFlow
@@ -219,6 +220,8 @@ def test_oracle_locality_code(path: Path) -> None:
     case = load_case(path)
     moved = move_code(case.inputs["fixed_w"], case.inputs["new_w"], case.info["alpha"])
     torch.testing.assert_close(moved, case.outputs["moved"], rtol=1e-5, atol=1e-6)
+    frame = to_frames(case.inputs["image"])[0]
+    assert (frame == case.outputs["image_uint8_final"].numpy()).all()
 
 
 def on_meta(make) -> nn.Module:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor, nn
 
 from tempcons.media.frames import FrameStore
@@ -19,6 +19,7 @@ from tempcons.training.fit import TrainerConfig
 from tempcons.training.hyper import Hyper, PhaseHyper
 from tempcons.types import Domain, Edited
 
+ROOT = Path(__file__).parent.parent
 SIZE, STYLE_DIM, FRAMES = 32, 16, 5
 FIRST_ID, STRIDE = 40, 2
 CHANNELS = {4: 16, 8: 16, 16: 8, 32: 8}
@@ -99,30 +100,20 @@ def sample_codes(count: int, random: torch.Generator) -> Tensor:
 
 
 def tiny_hyper(**changes: Any) -> Hyper:
-    """All terms on, two epochs a phase."""
-    plain = Hyper(
-        alpha=0.1,
-        lambda_rf=0.1,
-        lambda_eps=1.0,
-        lambda_r=1.0,
-        lambda_l2=0.1,
-        lambda_r_perceptual=1.0,
-        lambda_m=1.0,
-        lambda_target=0.5,
-        lambda_sharp=0.1,
-        target="direct",
-        pairs="anchor",
-        mapper_init="zero",
-        visibility=10.0,
-        difference_scale=1.0,
-        outside_power=1.0,
-        mask_detach=True,
-        regularise_every=1,
-        frozen_share=0.0,
-        phase1=PhaseHyper(lr=0.02, epochs=2),
-        phase2=PhaseHyper(lr=1e-3, epochs=2),
-    )
-    return replace(plain, **changes)
+    """The paper's terms and ours, all on, two epochs a phase."""
+    paper = yaml.safe_load((ROOT / "conf" / "recipe" / "paper.yaml").read_text())["in"]
+    own: dict[str, Any] = {
+        "alpha": 0.1,
+        "lambda_eps": 1.0,
+        "lambda_r": 1.0,
+        "lambda_r_perceptual": 1.0,
+        "lambda_m": 1.0,
+        "lambda_target": 0.5,
+        "lambda_sharp": 0.1,
+        "phase1": PhaseHyper(lr=0.02, epochs=2),
+        "phase2": PhaseHyper(lr=1e-3, epochs=2),
+    }
+    return Hyper(**{**paper, **own, **changes})
 
 
 def state_copy(module: nn.Module) -> dict[str, Tensor]:
@@ -140,6 +131,5 @@ def hydra_config(overrides: list[str], config_name: str = "config") -> Any:
     """The composed configuration, as ``train.py`` would see it."""
     from hydra import compose, initialize_config_dir
 
-    root = Path(__file__).parent.parent
-    with initialize_config_dir(str(root / "conf"), version_base=None):
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         return compose(config_name, overrides=overrides)

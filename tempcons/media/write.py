@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 import tempcons
 from tempcons.check import InputError
 from tempcons.media.frames import FrameStore
-from tempcons.media.probe import HD_HEIGHT, Colour
+from tempcons.media.probe import HD_HEIGHT, Colour, probe
 from tempcons.media.read import ACCURATE, YUV_MATRICES
 from tempcons.media.sound import Sound
 
@@ -198,6 +198,36 @@ def write_video(path: Path, frames: FrameStore | Iterable[np.ndarray], settings:
         for frame in chain([first], steps):
             writer.add(frame)
     return path
+
+
+def settings_like(
+    source: Path,
+    fps: float,
+    timestamps_s: np.ndarray,
+    lossless: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> VideoSettings:
+    """Settings for new pictures in place of a source's: its colour, pixel shape, times and sound.
+
+    Args:
+        source: the video, or the folder of pictures, the frames come from.
+        fps: of the frames taken.
+        timestamps_s: of the frames taken, seconds from the start of the source.
+    """
+    if source.is_dir():
+        return VideoSettings(fps, lossless=lossless, metadata=metadata or {})
+    video = probe(source)
+    start, end = float(timestamps_s[0]), float(timestamps_s[-1])
+    last = end >= float(video.timestamps_s[-1])
+    return VideoSettings(
+        fps,
+        timestamps_s=None if video.constant_rate else timestamps_s,
+        lossless=lossless,
+        colour=video.colour,
+        aspect=1 / video.aspect if video.rotation % 2 else video.aspect,
+        metadata=metadata or {},
+        sound=Sound(source, start, None if last else end + 1 / fps) if video.has_audio else None,
+    )
 
 
 def rate_of(fps: float) -> Fraction:

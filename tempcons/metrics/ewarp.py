@@ -111,7 +111,7 @@ class WarpError(Metric):
         self.count += seen.sum()
 
 
-class WarpErrorLai2018(WarpError):
+class LaiWarpError(WarpError):
     """:func:`e_warp_lai2018` averaged over pairs."""
 
     def update(self, a: Tensor, b: Tensor, flow_ab: Tensor, flow_ba: Tensor) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from tempcons.baselines.controls import flow_warped_mean
 from tempcons.family import Family
 from tempcons.media.frames import FrameStore, write_frames
 from tempcons.models.stylegan2 import Generator
@@ -17,7 +16,9 @@ from tempcons.store.artefact import Store
 from tempcons.training.context import PhaseContext, phase_callbacks
 from tempcons.training.fit import discard_checkpoint, fit
 from tempcons.training.generator_phase import GeneratorTunePhase
+from tempcons.training.hyper import Hyper
 from tempcons.training.pairs import AnchorPairDataModule
+from tempcons.training.target_video import consistent_video
 from tempcons.types import Edited, Refined, Tuned
 from tempcons.weights.assets import save_state
 
@@ -71,8 +72,8 @@ def tune(
         context.seed,
     )
     target = edited.frames
-    if hyper.lambda_target and hyper.target == "temporal_mean":
-        target = temporal_target(edited, family, folder)
+    if hyper.lambda_target and hyper.target == "consistent":
+        target = consistent_target(edited, family, hyper, folder)
     data = AnchorPairDataModule(
         edited, codes, target, hyper.pairs, context.trainer.pairs_per_step, context.seed
     )
@@ -90,10 +91,13 @@ def tune(
     return module.generator.to("cpu").requires_grad_(False).eval()
 
 
-def temporal_target(edited: Edited, family: Family, folder: Path) -> FrameStore:
-    """Flow-aligned means of the direct edit, as frames."""
+def consistent_target(edited: Edited, family: Family, hyper: Hyper, folder: Path) -> FrameStore:
+    """The direct edit made consistent along its flow, as frames; kept for a run that goes on."""
     path = folder / "target.npy"
     family.place()
-    mean = flow_warped_mean(edited.frames, family.flow, family.device)
-    write_frames(path, (len(edited.frames), *edited.frames.size), mean)
+    anchor = edited.frame_ids.tolist().index(edited.anchor_id)
+    video = consistent_video(
+        edited.frames, anchor, family.flow, hyper.target_anchor, hyper.target_data, family.device
+    )
+    write_frames(path, (len(edited.frames), *edited.frames.size), video.split(8))
     return FrameStore.open(path)

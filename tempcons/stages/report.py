@@ -67,11 +67,16 @@ def print_table(rows: dict[str, dict[str, Any]], title: str, console: Console | 
     (console or Console(width=110)).print(table)
 
 
-def format_cell(name: str, value: float, direct: float, is_direct: bool) -> str:
-    """E_warp columns in 1e-4 with the change against the direct edit; the others as they are."""
+def format_cell(name: str, value: float | None, direct: float | None, is_direct: bool) -> str:
+    """E_warp columns in 1e-4 with the change against the direct edit; the others as they are.
+
+    A clip too short for a figure has none: a dash.
+    """
+    if value is None:
+        return "-"
     if not name.startswith("e_"):
         return f"{value:.3f}"
-    change = "" if is_direct or direct == 0 else f" ({100 * (value / direct - 1):+.0f} %)"
+    change = "" if is_direct or not direct else f" ({100 * (value / direct - 1):+.0f} %)"
     return f"{1e4 * value:.2f}e-4{change}"
 
 

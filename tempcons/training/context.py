@@ -56,7 +56,7 @@ class PhaseContext:
         }
 
 
-COMMON_READS = ("lambda_eps", "visibility", "difference_scale", "mask_detach")
+COMMON_READS = ("lambda_photo", "lambda_eps", "visibility", "difference_scale", "mask_detach")
 PHASE1_READS = (*COMMON_READS, "alpha", "lambda_rf", "mapper_init", "phase1")
 PHASE2_READS = (
     *COMMON_READS,
@@ -67,6 +67,8 @@ PHASE2_READS = (
     "lambda_target",
     "lambda_sharp",
     "target",
+    "target_anchor",
+    "target_data",
     "pairs",
     "outside_power",
     "frozen_share",

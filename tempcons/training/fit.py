@@ -69,7 +69,14 @@ def fit(
         KeyboardInterrupt: the user stopped the run; the checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keep = ModelCheckpoint(dirpath=folder, save_last=True, save_top_k=0, save_on_train_epoch_end=True)
+    # Not save_last with save_top_k=0: Lightning then saves nothing at all.
+    keep = ModelCheckpoint(
+        dirpath=folder,
+        filename="last",
+        save_top_k=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*num_workers.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")

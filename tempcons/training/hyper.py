@@ -21,6 +21,7 @@ class Hyper:
 
     Attributes:
         alpha: step of the code update (Eq. 2).
+        lambda_photo: weight of the photometric loss (Eq. 1); phase 2 skips its flow where it is 0.
         lambda_rf: weight of the residual's L1 norm (Eq. 3).
         lambda_eps: weight of the flow consistency loss (Eq. 3, 5, 8).
         lambda_r: weight of the local regularisation (Eq. 5, 8).
@@ -29,7 +30,8 @@ class Hyper:
         lambda_m: weight of the loss outside the perceptual difference mask (Eq. 5); in-domain only.
         lambda_target: weight of the pull to the frame's target; not in the paper.
         lambda_sharp: weight of the sharpness loss; not in the paper.
-        target: "direct" or "temporal_mean", what ``lambda_target`` pulls to.
+        target: what ``lambda_target`` pulls to: "direct", or "consistent" (training/target_video.py),
+            with ``target_anchor`` and ``target_data`` as its weights.
         pairs: "anchor", "neighbour" or "both".
         mapper_init: "zero" or "random".
         visibility: k in M^vis = exp(-k eps).
@@ -41,6 +43,7 @@ class Hyper:
     """
 
     alpha: float
+    lambda_photo: float
     lambda_rf: float
     lambda_eps: float
     lambda_r: float
@@ -50,6 +53,8 @@ class Hyper:
     lambda_target: float
     lambda_sharp: float
     target: str
+    target_anchor: float
+    target_data: float
     pairs: str
     mapper_init: str
     visibility: float
@@ -73,7 +78,7 @@ class Hyper:
                     "config", f"{name} has lr {phase.lr}, epochs {phase.epochs}", "lr > 0, epochs >= 0"
                 )
         for name, known in {
-            "target": ("direct", "temporal_mean"),
+            "target": ("direct", "consistent"),
             "pairs": ("anchor", "neighbour", "both"),
             "mapper_init": ("zero", "random"),
         }.items():

@@ -28,7 +28,7 @@ class RenderedPair:
         features: perceptual features of ``pictures``; ``small_features`` those of ``small``.
         to_input: (2B, 1, H, W) spatial distance to the aligned inputs; None out-of-domain.
         difference: (2B, 1, H, W) M^PD, or None.
-        geometry: flow and masks.
+        geometry: flow and masks; None where no loss needs them.
     """
 
     pictures: Tensor
@@ -37,7 +37,7 @@ class RenderedPair:
     small_features: Features
     to_input: Tensor | None
     difference: Tensor | None
-    geometry: PairGeometry
+    geometry: PairGeometry | None
 
 
 def stack_pair(values: Tensor) -> Tensor:
@@ -74,18 +74,25 @@ class ConsistencyPhase(pl.LightningModule):
             to_input = network.map_of_features(features, self.features_of("input", batch), size)
             difference = callback.difference_mask(to_input)
             masks = callback.at_flow_size(difference).chunk(2)
-        anchor, frame = small.chunk(2)
-        geometry = callback.pair(anchor, frame, masks)
+        geometry = None
+        if self.hyper.lambda_photo or self.hyper.lambda_eps:
+            anchor, frame = small.chunk(2)
+            geometry = callback.pair(anchor, frame, masks)
         return RenderedPair(pictures, small, features, small_features, to_input, difference, geometry)
 
     def consistency_terms(self, pair: RenderedPair) -> dict[str, Tensor]:
-        """L_photo and L_eps (Eq. 1 and 3), weighted."""
+        """L_photo and L_eps (Eq. 1 and 3), weighted; nothing where both weights are 0."""
+        if pair.geometry is None:
+            return {}
         network = self.perceptual_distance
         warped, inside = warp_pair(*pair.small.chunk(2), pair.geometry)
         size = (warped.shape[-2], warped.shape[-1])
         distances = network.map_of_features(pair.small_features, network.features(warped), size)
         photo = photometric_loss(distances, inside, pair.geometry)
-        return {"photo": photo, "eps": self.hyper.lambda_eps * consistency_loss(pair.geometry)}
+        return {
+            "photo": self.hyper.lambda_photo * photo,
+            "eps": self.hyper.lambda_eps * consistency_loss(pair.geometry),
+        }
 
     def fidelity_terms(self, pair: RenderedPair, batch: Batch) -> dict[str, Tensor]:
         """L_M (Eq. 6) and the terms of ``recipe=tempcons``, weighted; those with weight 0 are left out."""

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
 from tempcons.check import WeightsError
-from tempcons.weights.inert import STORAGES, Name, StorageRef, refuse, whole
+from tempcons.weights.inert import STORAGES, Name, StorageRef, refuse, short, whole
 from tempcons.weights.pickles import PickleMachine
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -75,7 +75,7 @@ def _read_zip(path: Path) -> Archive:
         member = f"{prefix}data/{found.key}"
         if sizes.get(member) != found.nbytes:
             raise refuse(
-                f"storage {found.key!r:.40} of {found.nbytes} bytes, but {sizes.get(member)} are there"
+                f"storage {short(found.key)} of {found.nbytes} bytes, but {sizes.get(member)} are there"
             )
         found.source = partial(_read_member, path, member)
         return found
@@ -133,13 +133,14 @@ def _read_legacy(stream: BinaryIO, size: int) -> Archive:
             raise refuse(f"storage of {found.nbytes} bytes in a file of {size}")
         known = storages.setdefault(found.key, found)
         if (known.dtype, known.numel) != (found.dtype, found.numel):
-            raise refuse(f"storage {found.key!r:.40} described twice, differently")
+            raise refuse(f"storage {short(found.key)} described twice, differently")
         return known
 
     machine = PickleMachine(persistent=storage)
     root = machine.run(stream)
     keys = PickleMachine().run(stream)
-    if not isinstance(keys, list) or set(keys) != set(storages):
+    listed = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not listed or set(keys) != set(storages):
         raise refuse("an old torch.save file whose storages don't match its tensors")
     for key in keys:
         _read_legacy_storage(stream, storages[key])
@@ -149,10 +150,10 @@ def _read_legacy(stream: BinaryIO, size: int) -> Archive:
 def _read_legacy_storage(stream: BinaryIO, storage: StorageRef) -> None:
     header = stream.read(8)
     if len(header) != 8 or struct.unpack("<q", header)[0] != storage.numel:
-        raise refuse(f"storage {storage.key!r:.40} is cut off or of another size")
+        raise refuse(f"storage {short(storage.key)} is cut off or of another size")
     data = stream.read(storage.nbytes)
     if len(data) != storage.nbytes:
-        raise refuse(f"storage {storage.key!r:.40} is cut off")
+        raise refuse(f"storage {short(storage.key)} is cut off")
     storage.source = lambda: data
 
 
@@ -169,10 +170,10 @@ def _load_nested(blob: Any) -> StorageRef:
 def _storage(pid: Any) -> StorageRef:
     """("storage", type, key, device, count[, view]): the device is ignored, everything goes to the CPU."""
     if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
-        raise refuse(f"persistent id {pid!r:.60}")
+        raise refuse(f"persistent id {short(pid)}")
     kind, key = pid[1], pid[2]
     if not isinstance(kind, Name) or kind.name not in STORAGES or not isinstance(key, str):
-        raise refuse(f"storage of type {kind!s:.40}")
+        raise refuse(f"storage of type {short(kind)}")
     if len(pid) == 6 and pid[5] is not None:
         raise refuse("a storage that is a view of another one")
     return StorageRef(STORAGES[kind.name], key, whole(pid[4], "storage size"))

@@ -27,10 +27,12 @@ from tempcons.models.restyle import ITERATIONS, ReStyleEncoder, refine
 from tempcons.models.stylegan2 import Generator, num_layers
 from tempcons.weights import layouts
 from tempcons.weights.convert import blank_generator, describe_keys, port_config, to_port
+from tempcons.weights.inert import short
 from tempcons.weights.layouts import Layout
 
 # NVIDIA's networks can be made otherwise; no checkpoint of this project's pipelines is.
 USUAL_SETTINGS = {"activation": "lrelu", "lr_multiplier": 0.01, "architecture": "skip"}
+MIN_ROWS, MAX_ROWS = 4, 18
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -132,7 +134,7 @@ def _conv_clamp(arguments: Mapping[str, Any]) -> float | None:
     for settings in (mapping, synthesis):
         for name, usual in USUAL_SETTINGS.items():
             if settings.get(name, usual) != usual:
-                raise WeightsError("weights", f"{name}={settings[name]!r:.40}", f"only {usual} is supported")
+                raise WeightsError("weights", f"{name}={short(settings[name])}", f"only {usual} is supported")
     return _number(synthesis.get("conv_clamp"))
 
 
@@ -140,17 +142,29 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
+def _count_in(settings: Any, name: str, usual: int) -> int:
+    """A setting that counts something, from 1 up."""
+    value = settings.get(name, usual) if isinstance(settings, Mapping) else usual
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise WeightsError("weights", f"{name}={short(value)}", "expected a whole number from 1 up")
+    return value
+
+
+def _width(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
+    """Length of one axis of a tensor that must be there."""
+    if key not in state or state[key].ndim <= axis:
+        raise WeightsError("weights", f"no {key} with {axis + 1} axes", "is the file whole?")
+    return state[key].shape[axis]
+
+
 def build_discriminator(found: Layout) -> Discriminator:
     """NVIDIA's discriminator."""
     expect(found, layouts.DISCRIMINATOR)
     state, size = found.state, found.resolution or 0
-    last = {4: "b4.conv.weight"}
-    keys = last | {2**k: f"b{2**k}.conv0.weight" for k in range(3, size.bit_length())}
-    if problem := describe_keys(set(keys.values()) - set(state), set()):
-        raise WeightsError("weights", f"{problem} for Discriminator", "is the file whole?")
-    channels = {resolution: state[key].shape[0] for resolution, key in keys.items()}
+    channels = {4: _width(state, "b4.conv.weight")}
+    channels |= {2**k: _width(state, f"b{2**k}.conv0.weight") for k in range(3, size.bit_length())}
     epilogue = found.opts.get("epilogue_kwargs")
-    group = epilogue.get("mbstd_group_size", 4) if isinstance(epilogue, Mapping) else 4
+    group = _count_in(epilogue, "mbstd_group_size", 4)
     with torch.device("meta"):
         network = Discriminator(size, channels, _number(found.opts.get("conv_clamp")), group)
     return fill(network, state)
@@ -162,25 +176,24 @@ def build_encoder(found: Layout, held: Layout | None) -> LoadedEncoder:
     # The authors' own reader of ReStyle-pSp files leaves unexpected tensors out as well.
     encoder = fill(_blank_encoder(found), found.state, extra_allowed=found.kind == layouts.RESTYLE_PSP)
     generator = None if held is None else build_generator(held).generator
-    dim = found.state["styles.0.linear.weight"].shape[0]
-    iterations = 1 if found.kind == layouts.E4E else found.opts.get("n_iters_per_batch", ITERATIONS)
-    return LoadedEncoder(
-        encoder, _mean_rows(found, encoder.n_styles, dim), generator, found.kind, int(iterations)
-    )
+    dim = _width(found.state, "styles.0.linear.weight")
+    iterations = 1 if found.kind == layouts.E4E else _count_in(found.opts, "n_iters_per_batch", ITERATIONS)
+    return LoadedEncoder(encoder, _mean_rows(found, encoder.n_styles, dim), generator, found.kind, iterations)
 
 
 def _blank_encoder(found: Layout) -> E4EEncoder | ReStyleEncoder:
     state = found.state
     rows, units = _count(state, r"styles\.(\d+)\."), _count(state, r"body\.(\d+)\.")
     depth = next((d for d, stages in UNITS.items() if sum(stages) == units), None)
-    linear, first = state.get("styles.0.linear.weight"), state["input_layer.0.weight"]
-    if depth is None or linear is None or linear.ndim != 2 or first.ndim != 4 or rows < 4:
-        raise WeightsError("weights", f"an encoder of {units} units and {rows} rows", "is the file whole?")
-    dim, squeeze = linear.shape[0], any(".fc1." in key for key in state)
+    dim, channels = _width(state, "styles.0.linear.weight"), _width(state, "input_layer.0.weight", 1)
+    if depth is None or not MIN_ROWS <= rows <= MAX_ROWS or dim % 8:
+        what = f"an encoder of {units} units, {rows} rows and {dim} features"
+        raise WeightsError("weights", what, "is the file whole?")
+    squeeze = any(".fc1." in key for key in state)
     with torch.device("meta"):
         if found.kind == layouts.E4E:
             return E4EEncoder(2 ** (rows // 2 + 1), dim, depth, squeeze)
-        return ReStyleEncoder(rows, found.kind == layouts.RESTYLE_E4E, dim, first.shape[1], depth, squeeze)
+        return ReStyleEncoder(rows, found.kind == layouts.RESTYLE_E4E, dim, channels, depth, squeeze)
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
@@ -212,11 +225,9 @@ def build_mapper(found: Layout, n_latent: int | None = None) -> LevelsMapper:
         levels[level] = any(key.startswith(group) for key in found.state)
         if found.opts.get(f"no_{level}_mapper", not levels[level]) is levels[level]:
             raise WeightsError("weights", f"option no_{level}_mapper contradicts the tensors")
-    weight = next((value for key, value in found.state.items() if key.endswith(".weight")), None)
-    if weight is None or weight.ndim != 2:
-        raise WeightsError("weights", "a mapper without weights", "is the file whole?")
+    dim = _width(found.state, next(iter(found.state)))
     with torch.device("meta"):
-        mapper = LevelsMapper(weight.shape[0], rows, **levels)
+        mapper = LevelsMapper(dim, rows, **levels)
     return fill(mapper, found.state)
 
 
@@ -235,16 +246,17 @@ def build_latent_transformer(found: Layout) -> LatentTransformer:
     expect(found, layouts.TRANSFORMER)
     rows = sum(key.endswith(".weight") for key in found.state)
     with torch.device("meta"):
-        network = LatentTransformer(rows, found.state["dense.0.weight"].shape[0])
+        network = LatentTransformer(rows, _width(found.state, "dense.0.weight"))
     return fill(network, found.state)
 
 
 def build_latent_classifier(found: Layout) -> LatentClassifier:
     """The latent transformer's attribute classifier."""
     expect(found, layouts.CLASSIFIER)
-    weights = [v for k, v in sorted(found.state.items()) if k.endswith(".weight") and v.ndim == 2]
+    layers = _count(found.state, r"fcs\.(\d+)\.")
+    outputs = [_width(found.state, f"fcs.{index}.weight") for index in range(layers)]
     with torch.device("meta"):
-        network = LatentClassifier([weights[0].shape[1], *(w.shape[0] for w in weights)])
+        network = LatentClassifier([_width(found.state, "fcs.0.weight", 1), *outputs])
     return fill(network, found.state)
 
 

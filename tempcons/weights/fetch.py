@@ -132,7 +132,7 @@ def _download_from_drive(file_id: str, part: Path) -> None:
     try:
         import gdown
     except ImportError as error:
-        raise WeightsError("weights", "Google Drive needs gdown", "pip install gdown") from error
+        raise WeightsError("weights", "Google Drive needs gdown", "pip install 'tempcons[drive]'") from error
     if gdown.download(id=file_id, output=str(part), resume=True) is None:
         raise WeightsError("weights", f"Google Drive gave no file for {file_id}")
 

@@ -8,6 +8,7 @@ descriptions (:class:`TensorRef`) until someone asks for their numbers.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,12 +33,18 @@ STORAGES = {
 }
 NUMPY_KINDS = "fiub"
 MAX_AXES = 16
+MAX_EMPTY = 1 << 40
 
 
 def refuse(what: str) -> WeightsError:
     return WeightsError(
         "weights", what, "the file is damaged, or made to do harm: get it from its official page"
     )
+
+
+def short(value: Any) -> str:
+    """What a value looks like, without following nested values to their end."""
+    return reprlib.repr(value)[:60]
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Name:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class StorageRef:
     """Raw numbers of tensors: how many, of what type, and where they will be read from."""
 
@@ -76,7 +83,7 @@ class StorageRef:
         return torch.frombuffer(bytearray(data), dtype=self.dtype)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class TensorRef:
     """A tensor's view of its storage; checked when made, read by :meth:`tensor`."""
 
@@ -91,7 +98,7 @@ class TensorRef:
         )
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ArrayRef:
     """A NumPy array: its type, shape and bytes."""
 
@@ -103,16 +110,16 @@ class ArrayRef:
     def tensor(self) -> Tensor:
         if self.dtype is None:
             raise refuse("a NumPy array without numbers")
-        array = np.frombuffer(self.data, self.dtype).reshape(self.shape, order="F" if self.fortran else "C")
+        array: np.ndarray = np.ndarray(self.shape, self.dtype, self.data, order="F" if self.fortran else "C")
         return torch.from_numpy(np.ascontiguousarray(array.astype(self.dtype.newbyteorder("="))))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class DTypeRef:
     dtype: np.dtype
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ModuleRef:
     """A network saved as an object: its class name, tensors, parts and constructor arguments."""
 
@@ -126,7 +133,7 @@ class ModuleRef:
         return dict(kwargs) if isinstance(kwargs, dict) else {}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Passive:
     """An object whose class is never made: only its attributes are kept."""
 
@@ -141,13 +148,13 @@ class Attributes(dict):
 def whole(value: Any, what: str) -> int:
     """``value`` if it is a whole number from 0 up, else an error."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise refuse(f"{what} is {value!r:.60}, not a whole number from 0 up")
+        raise refuse(f"{what} is {short(value)}, not a whole number from 0 up")
     return value
 
 
 def whole_tuple(value: Any, what: str) -> tuple[int, ...]:
     if not isinstance(value, tuple) or len(value) > MAX_AXES:
-        raise refuse(f"{what} is {value!r:.60}, not a tuple of at most {MAX_AXES} numbers")
+        raise refuse(f"{what} is {short(value)}, not a tuple of at most {MAX_AXES} numbers")
     return tuple(whole(item, what) for item in value)
 
 
@@ -164,9 +171,13 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -
         raise refuse(f"tensor of size {size} with strides {stride}")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     empty = 0 in size
+    if empty and math.prod(n for n in size if n) > MAX_EMPTY:
+        raise refuse(f"an empty tensor of size {size}")
     if not empty and (last >= storage.numel or math.prod(size) > storage.numel):
         raise refuse(f"tensor header of size {size} asks for more than the {storage.numel} numbers stored")
-    return TensorRef(storage, 0 if empty else offset, size, stride)
+    return (
+        TensorRef(storage, 0, size, (0,) * len(size)) if empty else TensorRef(storage, offset, size, stride)
+    )
 
 
 def rebuild_parameter(tensor: Any, *_: Any) -> TensorRef:
@@ -178,18 +189,18 @@ def rebuild_parameter(tensor: Any, *_: Any) -> TensorRef:
 def encode(text: Any, encoding: Any = "latin1") -> bytes:
     """How protocol 2 writes bytes."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise refuse(f"_codecs.encode with encoding {encoding!r:.40}")
+        raise refuse(f"_codecs.encode with encoding {short(encoding)}")
     return text.encode("latin1")
 
 
 def numpy_dtype(code: Any, *_: Any) -> DTypeRef:
     if not isinstance(code, str) or len(code) > 4:
-        raise refuse(f"NumPy type {code!r:.40}")
+        raise refuse(f"NumPy type {short(code)}")
     try:
         dtype = np.dtype(code)
     except TypeError as error:
         raise refuse(f"NumPy type {code!r}") from error
-    if dtype.kind not in NUMPY_KINDS:
+    if dtype.kind not in NUMPY_KINDS or dtype.itemsize > 8:
         raise refuse(f"NumPy type {code!r}")
     return DTypeRef(dtype)
 

@@ -13,7 +13,7 @@ from tempcons.check import WeightsError
 from tempcons.models.raft_keys import PARALLEL_PREFIX
 from tempcons.models.stylegan2 import num_layers
 from tempcons.weights.convert import nvidia_config, port_config
-from tempcons.weights.inert import ArrayRef, ModuleRef, Passive, TensorRef, refuse
+from tempcons.weights.inert import ArrayRef, ModuleRef, Passive, TensorRef, refuse, short
 
 PORT, NVIDIA = "stylegan2-port", "stylegan2-ada"
 DISCRIMINATOR = "stylegan2-ada-discriminator"
@@ -25,6 +25,7 @@ TENSOR = "tensor"
 
 RESTYLE_TYPES = {"BackboneEncoder": RESTYLE_PSP, "ProgressiveBackboneEncoder": RESTYLE_E4E}
 GENERATOR_KEYS = ("g_ema", "G_ema", "generator", "G")
+RESOLUTIONS = tuple(2**k for k in range(3, 11))
 MAX_MODULES = 10_000
 
 
@@ -45,6 +46,13 @@ class Layout:
     resolution: int | None = None
     latent_avg: Tensor | None = None
     opts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        empty = [key for key, value in self.state.items() if value.numel() == 0]
+        if empty:
+            raise WeightsError(
+                "weights", f"tensors without numbers: {', '.join(empty[:3])}", "is the file whole?"
+            )
 
 
 def describe(root: Any) -> Layout:
@@ -107,7 +115,7 @@ def _describe_module(module: ModuleRef) -> Layout:
     if "b4.conv.weight" in state and "b4.out.weight" in state:
         size = max(int(m[1]) for m in (re.match(r"b(\d{1,5})\.", key) for key in state) if m)
         return Layout(DISCRIMINATOR, state, size, opts=arguments)
-    raise WeightsError("weights", f"a saved {module.class_name!r:.60} is no StyleGAN2 network")
+    raise WeightsError("weights", f"a saved {short(module.class_name)} is no StyleGAN2 network")
 
 
 def _describe_wrapped(root: Mapping[str, Any]) -> Layout:
@@ -119,7 +127,7 @@ def _describe_wrapped(root: Mapping[str, Any]) -> Layout:
     size = port_config(decoder)["size"] if decoder else None
     if mapper := with_prefix(state, "mapper."):
         _only_levels(mapper, opts)
-        return Layout(MAPPER, mapper, size or _whole(opts.get("stylegan_size")), mean, opts)
+        return Layout(MAPPER, mapper, size or _resolution(opts.get("stylegan_size")), mean, opts)
     if encoder := with_prefix(state, "encoder."):
         return Layout(_encoder_kind(encoder, opts), encoder, size or _encoder_size(opts), mean, opts)
     return _describe_bare(state)
@@ -131,7 +139,7 @@ def _only_levels(mapper: dict[str, Tensor], opts: dict[str, Any]) -> None:
     if not any("_mapping.mapping." in key for key in mapper):
         kind = opts.get("mapper_type", "unknown")
         raise WeightsError(
-            "weights", f"a StyleCLIP mapper of type {kind!r:.40}", "only LevelsMapper is supported"
+            "weights", f"a StyleCLIP mapper of type {short(kind)}", "only LevelsMapper is supported"
         )
 
 
@@ -139,24 +147,25 @@ def _encoder_kind(encoder: dict[str, Tensor], opts: dict[str, Any]) -> str:
     named = opts.get("encoder_type")
     if "input_layer.0.weight" not in encoder:
         raise WeightsError(
-            "weights", f"an encoder of type {named!r:.60}", "supported: e4e and ReStyle for faces"
+            "weights", f"an encoder of type {short(named)}", "supported: e4e and ReStyle for faces"
         )
     if "latlayer1.weight" in encoder:
         return E4E
-    if named not in RESTYLE_TYPES:
+    if not isinstance(named, str) or named not in RESTYLE_TYPES:
         known = ", ".join(RESTYLE_TYPES)
         raise WeightsError(
-            "weights", f"a ReStyle encoder of type {named!r:.60} in its opts", f"known: {known}"
+            "weights", f"a ReStyle encoder of type {short(named)} in its opts", f"known: {known}"
         )
     return RESTYLE_TYPES[named]
 
 
 def _encoder_size(opts: dict[str, Any]) -> int | None:
-    return _whole(opts.get("stylegan_size")) or _whole(opts.get("output_size"))
+    return _resolution(opts.get("stylegan_size")) or _resolution(opts.get("output_size"))
 
 
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _resolution(value: Any) -> int | None:
+    """A stated resolution, if it can be one."""
+    return value if isinstance(value, int) and value in RESOLUTIONS else None
 
 
 def _describe_bare(state: dict[str, Tensor]) -> Layout:
@@ -185,7 +194,7 @@ def _describe_bare(state: dict[str, Tensor]) -> Layout:
 
 
 def _resolution_of_rows(rows: int) -> int | None:
-    return next((2**k for k in range(3, 11) if num_layers(2**k) == rows), None)
+    return next((r for r in RESOLUTIONS if num_layers(r) == rows), None)
 
 
 def with_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

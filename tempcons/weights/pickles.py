@@ -231,7 +231,7 @@ class PickleMachine:
         elif isinstance(kind, Name) and str(kind) in inert.PASSIVE:
             self.stack.append(inert.Passive(kind))
         else:
-            raise refuse(f"a pickle that makes an object of {kind!s:.60}")
+            raise refuse(f"a pickle that makes an object of {inert.short(kind)}")
 
     def _op_build(self, _: Any) -> None:
         state, target = self.stack.pop(), self.stack[-1]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tempcons.metrics.ewarp import (
+    LaiWarpError,
     WarpError,
-    WarpErrorLai2018,
     e_long,
     e_warp,
     e_warp_lai2018,
@@ -64,7 +64,7 @@ def test_nothing_visible():
     torch.testing.assert_close(metric.compute().float(), e_warp(picture, picture * 0, flow, mask)[0])
 
 
-@pytest.mark.parametrize("metric", [WarpError, WarpErrorLai2018])
+@pytest.mark.parametrize("metric", [WarpError, LaiWarpError])
 def test_classes_average_pairs_however_batched(metric):
     a, b = noise(4, 3, 4, 6), -noise(4, 3, 4, 6).flip(0)
     flow, mask = still(4)

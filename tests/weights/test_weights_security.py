@@ -23,8 +23,18 @@ from snapshots import install_names, tiny_generator, write_module, write_snapsho
 import tempcons.weights.registry as registry
 from tempcons.check import WeightsError
 from tempcons.edits.directions import load_direction
+from tempcons.models.restyle import ReStyleEncoder
 from tempcons.weights.fetch import extract_member
-from tempcons.weights.load import inspect, load_generator, read_file
+from tempcons.weights.load import (
+    inspect,
+    load_discriminator,
+    load_encoder,
+    load_generator,
+    load_latent_classifier,
+    load_latent_transformer,
+    load_mapper,
+    read_file,
+)
 
 
 class Call:
@@ -365,3 +375,39 @@ def test_other_networks_are_named(tmp_path: Path) -> None:
     torch.save({"some.weight": torch.zeros(4)}, tmp_path / "u.pt")
     with pytest.raises(WeightsError, match=r"no supported network has \(some\.weight"):
         inspect(tmp_path / "u.pt")
+
+
+def test_exploding_value_in_a_header_is_refused_at_once(tmp_path: Path, proof: Path) -> None:
+    """A value whose text would fill all memory, where a whole number belongs."""
+    doubled = ")" + "2\x86" * 60
+    with zipfile.ZipFile(tmp_path / "bomb.pt", "w") as archive:
+        archive.writestr("bomb/data.pkl", header(doubled, "K\x04"))
+        archive.writestr("bomb/data/0", bytes(16))
+    refused(tmp_path / "bomb.pt", proof, "not a whole number")
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [{"n_iters_per_batch": []}, {"n_iters_per_batch": "5"}, {"encoder_type": []}, {"n_iters_per_batch": 0}],
+)
+def test_odd_options_give_one_error(opts: dict[str, Any], tmp_path: Path) -> None:
+    encoder = ReStyleEncoder(4, dim=8)
+    state = {f"encoder.{key}": value for key, value in encoder.state_dict().items()}
+    kept = {"encoder_type": "BackboneEncoder"} | opts
+    torch.save({"state_dict": state, "opts": kept, "latent_avg": torch.zeros(8)}, tmp_path / "r.pt")
+    with pytest.raises(WeightsError, match=r"n_iters_per_batch|encoder of type"):
+        load_encoder(tmp_path / "r.pt")
+
+
+@pytest.mark.parametrize("shape", [(0,), (1, 0, 8, 3, 3), ()])
+def test_networks_of_empty_or_flat_tensors_give_one_error(shape: tuple[int, ...], tmp_path: Path) -> None:
+    for key in ("conv1.conv.weight", "style.1.weight", "conv1.conv.modulation.weight"):
+        state = tiny_generator(8).state_dict() | {key: torch.ones(shape)}
+        torch.save({"g_ema": state}, tmp_path / "g.pt")
+        with pytest.raises(WeightsError):
+            load_generator(tmp_path / "g.pt")
+    for key in ("dense.0.weight", "fcs.0.weight", "b4.out.weight", "fine_mapping.mapping.1.weight"):
+        torch.save({key: torch.ones(shape)}, tmp_path / "x.pt")
+        for load in (load_latent_transformer, load_latent_classifier, load_discriminator, load_mapper):
+            with pytest.raises(WeightsError):
+                load(tmp_path / "x.pt")

@@ -1,0 +1,383 @@
+"""Sweeps: names, resuming, failures that stay alone, reading the folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from omegaconf import read_write
+from PIL import Image
+from sweep_app import figures
+
+from tempcons.check import ConfigError, InputError
+from tempcons.store.artefact import write_json
+from tempcons.sweep import callback, devices, marks
+from tempcons.sweep.__main__ import main
+from tempcons.sweep.folder import count, read_sweep, swept, write_plan
+from tempcons.sweep.job import objectives
+from tempcons.sweep.naming import arguments_of, job_key, product, sweep_folder
+from tempcons.sweep.pareto import Point, front
+
+ROOT = Path(__file__).parent.parent
+APP, TRAIN = ROOT / "tests" / "sweep_app.py", ROOT / "train.py"
+GRID = ["lambda_r=0.5,3", "alpha=0.04,0.08,0.12"]
+DIRECT = {"e_warp": 9e-4, "e_long": 2e-3, "distance": 0.0, "sharpness": 1.0, "motion": 1.0}
+
+
+def compose(*overrides: str) -> Any:
+    """The configuration as a multirun has it, with Hydra's own part."""
+    import hydra
+
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        return hydra.compose("config", overrides=list(overrides), return_hydra_config=True)
+
+
+def process(program: Path, root: Path, *arguments: str, **environment: str) -> subprocess.Popen:
+    """A multirun in a process group of its own."""
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    return subprocess.Popen(
+        [sys.executable, str(program), "-m", f"output.root={root}", "trainer.accelerator=cpu", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def sweep(program: Path, root: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of a multirun."""
+    started = process(program, root, *arguments)
+    output, _ = started.communicate(timeout=600)
+    return started.returncode, output
+
+
+def kill_when(started: subprocess.Popen, ready: Callable[[], bool]) -> None:
+    """SIGKILL to the whole group as soon as ``ready``."""
+    try:
+        deadline = time.monotonic() + 600
+        while not ready():
+            assert started.poll() is None, started.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.communicate()
+
+
+def fake_job(folder: Path, lambda_r: float, alpha: float, **changes: float) -> None:
+    """What a finished job leaves."""
+    folder.mkdir(parents=True)
+    found = figures(lambda_r, alpha) | changes
+    write_json(folder / marks.METRICS, {"direct": DIRECT, "phase2": found, "controls": {}})
+    marks.mark_done(folder, [f"lambda_r={lambda_r}", f"alpha={alpha}", "clip.num_frames=4"], found)
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A sweep of four finished jobs."""
+    for lambda_r in (0.5, 3.0):
+        for alpha in (0.04, 0.12):
+            fake_job(tmp_path / f"job-{lambda_r}-{alpha}", lambda_r, alpha)
+    return tmp_path
+
+
+# names
+
+
+def test_a_job_is_named_by_what_changes_its_result() -> None:
+    key = job_key(compose("alpha=1"))
+    assert key == job_key(
+        compose("alpha=1.0", "output.root=elsewhere", "logger.wandb=disabled", "sweep.name=x")
+    )
+    assert key != job_key(compose("alpha=1.01"))
+    assert key != job_key(compose("alpha=1", "seed=1"))
+    assert len(key) == 16
+
+
+def test_products_and_later_arguments() -> None:
+    assert product(["alpha=1,2", "phase=both", "alpha=3,4"]) == [
+        ["alpha=3", "phase=both"],
+        ["alpha=4", "phase=both"],
+    ]
+    assert len(product(["seed=range(0,3)", "lambda_r=choice(1,2)"])) == 6
+    assert product(["seed=range(3,3)"]) == []
+
+
+def test_the_same_command_has_the_same_folder() -> None:
+    asked = sweep_folder("out", None, None, ["lambda_r=1,2", "alpha=0.1,0.2", "output.root=out"])
+    assert asked == sweep_folder("out", None, {}, ["alpha=0.1,0.2", "lambda_r=1,2"])
+    assert asked == sweep_folder("out", None, {"lambda_r": "1,2"}, ["alpha=0.1,0.2"])
+    assert asked.startswith("out/sweeps/alpha-lambda_r-")
+    assert asked != sweep_folder("out", None, None, ["lambda_r=1,3", "alpha=0.1,0.2"])
+    assert sweep_folder("out", "mine", None, ["lambda_r=1,2"]) == "out/sweeps/mine"
+
+
+# before a sweep
+
+
+def test_the_experiment_is_found_and_swept() -> None:
+    config = compose("experiment=sweep_lambda_r_alpha")
+    jobs = product(arguments_of(config))
+    assert len(jobs) == 6 and all("experiment=sweep_lambda_r_alpha" in job for job in jobs)
+    assert config.hydra.sweep.dir == "outputs/sweeps/lambda_r_alpha"
+
+
+@pytest.mark.parametrize("arguments", [["alpha=0.04"], [], ["seed=range(3,3)"]])
+def test_an_empty_sweep_is_refused(arguments: list[str]) -> None:
+    config = compose()
+    with read_write(config):
+        config.hydra.overrides.task = arguments
+    with pytest.raises(ConfigError, match="empty sweep"):
+        callback.plan(config)
+
+
+@pytest.mark.parametrize(
+    ("choice", "extra"),
+    [
+        ("launcher=joblib", "cluster"),
+        ("launcher=ray", "cluster"),
+        ("launcher=submitit_local", "cluster"),
+        ("launcher=submitit_slurm", "cluster"),
+        ("sweeper=optuna", "sweeps"),
+    ],
+)
+def test_a_missing_plugin_names_its_extra(choice: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose(f"hydra/{choice}")
+    monkeypatch.setattr(callback, "installed", lambda package: False)
+    with pytest.raises(ConfigError, match=rf"isn't installed; pip install .tempcons\[{extra}\]"):
+        callback.check_plugins(config)
+
+
+def test_plugins_that_are_there_pass() -> None:
+    callback.check_plugins(compose())
+    assert not callback.installed("hydra_plugins.no_such_launcher")
+    assert not callback.installed("no_such_package.child")
+
+
+def test_two_sweeps_in_one_folder_are_refused(tmp_path: Path) -> None:
+    first = callback.take(tmp_path / "a")
+    with pytest.raises(ConfigError, match="another sweep runs in"):
+        callback.take(tmp_path / "a")
+    first.release()
+    callback.take(tmp_path / "a").release()
+
+
+def test_each_process_takes_another_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(devices.VISIBLE, "2,5")
+    monkeypatch.setattr(devices, "_taken", [])
+    assert devices.take_gpu(tmp_path) == "2"
+    assert devices.take_gpu(tmp_path) == "2", "a process keeps its GPU"
+    monkeypatch.setenv(devices.VISIBLE, "2,5")
+    held, devices._taken = devices._taken, []
+    assert devices.take_gpu(tmp_path) == "5"
+    for lock in [*held, *devices._taken]:
+        lock.release()
+
+
+def test_objectives() -> None:
+    found = {"e_warp": 1.0, "distance": 2.0}
+    assert objectives(found, ["e_warp"]) == 1.0
+    assert objectives(found, ["e_warp", "distance"]) == (1.0, 2.0)
+    with pytest.raises(ConfigError, match="did you mean e_warp"):
+        objectives(found, ["ewarp"])
+    with pytest.raises(ConfigError, match="empty"):
+        objectives(found, [])
+
+
+# reading
+
+
+def test_status_counts_every_state(finished: Path, capsys: pytest.CaptureFixture) -> None:
+    marks.mark_failed(finished / "job-3.0-0.12", ["lambda_r=3.0"], "clip: no such file", None)
+    (finished / "job-3.0-0.12" / marks.DONE).unlink()
+    write_plan(finished, {"job-0.5-0.04": ["lambda_r=0.5", "alpha=0.04"], "not-started": ["alpha=1"]})
+    main(["status", str(finished)])
+    output = capsys.readouterr().out
+    assert "3 done, 1 failed, 1 missing" in output and "clip: no such file" in output
+    assert [job.key for job in read_sweep(finished)][:2] == ["job-0.5-0.04", "not-started"]
+
+
+def test_a_plan_grows_with_later_commands(tmp_path: Path) -> None:
+    write_plan(tmp_path, {"a": ["alpha=1"]})
+    write_plan(tmp_path, {"b": ["alpha=2"]})
+    assert [(job.key, job.state) for job in read_sweep(tmp_path)] == [("a", "missing"), ("b", "missing")]
+
+
+def test_swept_settings_are_those_that_differ(finished: Path) -> None:
+    assert swept(read_sweep(finished)) == ["lambda_r", "alpha"]
+
+
+def test_table_shows_e_warp_with_its_companions(finished: Path, capsys: pytest.CaptureFixture) -> None:
+    main(["table", str(finished)])
+    head, _, first, *rest = capsys.readouterr().out.splitlines()
+    columns = [cell.strip() for cell in head.strip("|").split("|")]
+    assert columns == ["lambda_r", "alpha", "e_warp", "e_long", "distance", "sharpness", "motion", "job"]
+    assert "| 0.5 | 0.04 | 1.07e-4 (-88 %) | 2.14e-4 (-89 %) | 0.027 | 0.950 | 1.000 |" in first
+    assert len(rest) == 3
+
+
+def test_csv_has_full_precision(finished: Path, capsys: pytest.CaptureFixture) -> None:
+    main(["table", str(finished), "--csv"])
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 4
+    first = rows[0]
+    assert float(first["e_warp"]) == figures(0.5, 0.04)["e_warp"]
+    assert float(first["direct_e_warp"]) == DIRECT["e_warp"]
+
+
+def test_a_figure_that_was_not_measured_is_left_open(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    fake_job(tmp_path / "a", 1.0, 0.1)
+    done = json.loads((tmp_path / "a" / marks.DONE).read_text())
+    del done["figures"]["e_long"]
+    write_json(tmp_path / "a" / marks.DONE, done)
+    main(["table", str(tmp_path)])
+    assert "| 1.00e-4 (-89 %) | - | 0.050 |" in capsys.readouterr().out
+
+
+def test_front() -> None:
+    points = [
+        Point(x, y, label)
+        for x, y, label in [(3, 1, "c"), (1, 3, "a"), (2, 2, "b"), (2, 3, "-"), (3, 1, "=")]
+    ]
+    assert [point.label for point in front(points)] == ["a", "b", "c"]
+    assert front([]) == []
+
+
+def test_pareto_plots(finished: Path, capsys: pytest.CaptureFixture) -> None:
+    fake_job(finished / "blurred", 3.0, 0.5, sharpness=0.5)
+    main(["pareto", str(finished)])
+    assert "distance" in capsys.readouterr().out
+    with Image.open(finished / "pareto.png") as picture:
+        assert picture.size == (800, 560) and len(picture.getcolors(1 << 20) or []) > 3
+    main(["pareto", str(finished), "--out", str(finished / "p.svg")])
+    drawing = (finished / "p.svg").read_text()
+    assert drawing.count("<circle") == 6, "five jobs and the direct edit"
+    assert drawing.count('fill="white" stroke') == 1, "the blurred one is hollow"
+
+
+@pytest.mark.parametrize("command", ["status", "table", "pareto"])
+def test_bad_folders_end_with_one_message(
+    command: str, finished: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture
+) -> None:
+    empty = tmp_path_factory.mktemp("empty")
+    (finished / "job-0.5-0.12" / marks.METRICS).write_text("{ broken")
+    cases = {empty / "none": "no folder", empty: "holds no jobs", finished: "broken run folder"}
+    for folder, message in cases.items():
+        with pytest.raises(SystemExit) as stopped:
+            main([command, str(folder)])
+        said = capsys.readouterr()
+        assert stopped.value.code == 1
+        assert message in said.err + said.out and said.err.count("error:") == 1
+
+
+def test_nothing_finished(tmp_path: Path) -> None:
+    write_plan(tmp_path, {"a": ["alpha=1"]})
+    with pytest.raises(SystemExit):
+        main(["table", str(tmp_path)])
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"overrides": []}'])
+def test_a_damaged_mark_is_not_taken_for_a_result(finished: Path, damage: str) -> None:
+    folder = finished / "job-0.5-0.04"
+    (folder / marks.DONE).write_text(damage)
+    with pytest.raises(InputError, match="start the sweep again"):
+        marks.finished(folder)
+    assert count(read_sweep(finished)) == "3 done, 1 broken"
+
+
+# whole sweeps
+
+
+def runs(folder: Path) -> list[int]:
+    """How often each job was run, in ascending order."""
+    return sorted(len(path.read_text().splitlines()) for path in folder.glob("*/ran.txt"))
+
+
+def printed_table(folder: Path, capsys: pytest.CaptureFixture) -> str:
+    main(["table", str(folder)])
+    return capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = tmp_path / "killed" / "sweeps" / "s"
+    for stop_at in ("0.08", "0.12"):
+        enough = max(len(runs(folder)), 1) + 1
+        started = process(APP, tmp_path / "killed", *GRID, "sweep.name=s", SWEEP_APP_STOP_AT=stop_at)
+        kill_when(started, lambda enough=enough: len(runs(folder)) == enough)
+    code, output = sweep(APP, tmp_path / "killed", *GRID, "sweep.name=s")
+    assert code == 0, output
+    assert "finished before, not run again" in output
+    assert "6 done" in output
+    assert sum(runs(folder)) == 8, "two jobs were killed, no other ran twice"
+    code, _ = sweep(APP, tmp_path / "whole", *GRID, "sweep.name=s")
+    assert printed_table(folder, capsys) == printed_table(tmp_path / "whole" / "sweeps" / "s", capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_failing_job_leaves_the_others_alone(tmp_path: Path, launcher: str) -> None:
+    if launcher == "joblib":
+        pytest.importorskip(
+            "hydra_plugins.hydra_joblib_launcher", reason="the extra 'cluster' isn't installed"
+        )
+    arguments = ["alpha=-1,0.04,2,0.08", "sweep.name=s", f"hydra/launcher={launcher}"]
+    code, output = sweep(APP, tmp_path, *arguments)
+    assert code == 1, output
+    assert "2 done, 2 failed" in output
+    assert "failed: " in output and "config: alpha = -1; 0 or more" in output
+    assert "ValueError: a fault of the program" in output
+    jobs = read_sweep(tmp_path / "sweeps" / "s")
+    assert [job.state for job in jobs] == ["failed", "done", "failed", "done"]
+    trace = json.loads((tmp_path / "sweeps" / "s" / jobs[2].key / marks.FAILED).read_text())["traceback"]
+    assert "stand_in" in trace
+
+
+@pytest.mark.slow
+def test_a_broken_folder_stops_its_job_only(tmp_path: Path) -> None:
+    arguments = ["alpha=0.04,0.08", "sweep.name=s"]
+    assert sweep(APP, tmp_path, *arguments)[0] == 0
+    folder = tmp_path / "sweeps" / "s"
+    (folder / read_sweep(folder)[0].key / marks.METRICS).unlink()
+    with FileLock(folder / marks.LOCK):
+        code, output = sweep(APP, tmp_path, *arguments)
+        assert code == 1 and "error: sweep: another sweep runs in" in output
+    code, output = sweep(APP, tmp_path, *arguments)
+    assert code == 1
+    assert "broken run folder" in output and "1 done, 1 broken" in output
+
+
+@pytest.mark.slow
+def test_the_real_pipeline_killed_and_resumed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = [
+        "alpha=0.04,0.05",
+        "phase=direct",
+        "clip.num_frames=4",
+        "inversion.pivotal.steps=2",
+        "logger.wandb=disabled",
+        "sweep.name=s",
+        f"output.cache={tmp_path / 'cache'}",
+    ]
+    folder = tmp_path / "sweeps" / "s"
+    kill_when(process(TRAIN, tmp_path, *arguments), lambda: any(folder.glob("*/done.json")))
+    (first,) = folder.glob("*/done.json")
+    written = first.stat().st_mtime_ns
+    code, output = sweep(TRAIN, tmp_path, *arguments)
+    assert code == 0, output
+    assert "finished before, not run again" in output and "2 done" in output
+    assert first.stat().st_mtime_ns == written
+    head, _, *rows = printed_table(folder, capsys).splitlines()
+    assert "e_warp" in head and len(rows) == 2
