@@ -5,6 +5,7 @@ clip -> align -> invert -> edit -> phase 1 -> phase 2 -> figures, videos, manife
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ from tempcons.metrics.evaluate import VideoMetrics
 from tempcons.runtime import pick_device, prepare_process
 from tempcons.schema import Config, writable
 from tempcons.stages import align, clip, edit, evaluate, invert, phase1, phase2, report
+from tempcons.stages.page import PageContent, write_page
 from tempcons.store.artefact import Store, hash_file, peak_memory_mb, write_json
 from tempcons.training.context import PhaseContext
 from tempcons.training.hyper import Hyper
@@ -200,7 +202,34 @@ def write_results(
         peak_memory_mb=round(peak_memory_mb()),
         outputs={name: path.name for name, path in files.items()},
     )
+    write_report(config, folder, prepared.clip, shown, files, measured)
     return files
+
+
+def write_report(
+    config: Config,
+    folder: Path,
+    taken: Clip,
+    shown: dict[str, FrameStore],
+    files: dict[str, Path],
+    measured: dict[str, VideoMetrics],
+) -> Path:
+    """The run's page, from the files written before it."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    settings = manifest.pop("settings")
+    page = PageContent(
+        title=f"{config.edit.name}, recipe {config.recipe}",
+        videos={name: files[name] for name in shown},
+        metrics=json.loads((folder / RESULTS).read_text()),
+        per_frame=[{"variant": name, **row} for name, result in measured.items() for row in result.per_frame],
+        frames=shown,
+        fps=taken.fps,
+        settings=settings,
+        provenance=manifest,
+        frame_ids=taken.frame_ids.tolist(),
+        slice_row=config.metrics.slice_row,
+    )
+    return write_page(folder / "report.html", page)
 
 
 def point_latest(folder: Path, root: Path) -> None:

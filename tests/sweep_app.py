@@ -1,6 +1,7 @@
 """train.py with a stand-in for the pipeline, whose figures follow from the settings at once.
 
-``SWEEP_APP_STOP_AT`` names an alpha whose job waits to be killed; every run of a job leaves a line in ran.txt.
+``SWEEP_APP_STOP_AT`` names an alpha whose jobs wait to be killed when they run for the first time. Every run
+of a job leaves its process number in ran.txt.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ def figures(lambda_r: float, alpha: float) -> dict[str, float]:
 
 def stand_in(config: DictConfig, folder: Path) -> dict[str, float]:
     """What the pipeline leaves behind, without its work."""
+    is_first = not (folder / "ran.txt").exists()
     with (folder / "ran.txt").open("a") as file:
-        file.write("ran\n")
+        file.write(f"{os.getpid()}\n")
     if config.alpha < 0:
         raise ConfigError("config", f"alpha = {config.alpha}", "0 or more")
     if config.alpha > 1:
         raise ValueError("a fault of the program")
-    if str(config.alpha) == os.environ.get("SWEEP_APP_STOP_AT"):
+    if is_first and str(config.alpha) == os.environ.get("SWEEP_APP_STOP_AT"):
+        (folder / "waiting").touch()
         time.sleep(600)
     direct = {"e_warp": 9e-4, "e_long": 2e-3, "distance": 0.0, "sharpness": 1.0, "motion": 1.0}
     found = figures(config.lambda_r, config.alpha)

@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -105,8 +106,8 @@ def check_files(done: Run, variants: list[str]) -> None:
         with av.open(str(done.folder / f"{name}.mp4")) as video:
             stream = video.streams.video[0]
             assert sum(1 for _ in video.decode(stream)) == FRAMES, name
-            assert float(stream.average_rate) == pytest.approx(29.97, abs=0.01)
-    for name in ("slices.png", "per_frame.csv", "codes.safetensors"):
+            assert float(stream.average_rate or 0) == pytest.approx(29.97, abs=0.01)
+    for name in ("report.html", "slices.png", "per_frame.csv", "codes.safetensors"):
         assert (done.folder / name).stat().st_size > 0, name
 
 
@@ -212,7 +213,8 @@ def test_same_seed_same_numbers_without_the_cache(surprised, tmp_path):
     fresh = go(tmp_path, "fresh", "edit=surprised", "phase=both", "compare=false", "logger.wandb=disabled")
     assert not any(s["reused"] for s in fresh.stages)
     for name in ("codes.safetensors", "generator.safetensors"):
-        assert (fresh.folder / name).read_bytes() == (surprised.folder / name).read_bytes()
+        one, other = load_file(fresh.folder / name), load_file(surprised.folder / name)
+        assert all(one[k].equal(other[k]) for k in other), name
     ours, theirs = fresh.json("metrics.json"), surprised.json("metrics.json")
     assert ours["phase2"] == theirs["phase2"]
 
@@ -258,7 +260,7 @@ def test_wrong_anchor_is_known_before_the_costly_stages(tmp_path, base):
 
 
 def test_nearly_full_disk_is_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda path: (10**9, 10**9, 5 * 10**6))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=5_000_000))
     with pytest.raises(InputError, match="5 MB free"):
         check_space(tmp_path)
 

@@ -47,7 +47,7 @@ def parsed(*overrides: str) -> Config:
         (["logger.wandb=yes"], "logger.wandb"),
         (["edit.domain=out"], "surprised is a direction but edit.domain=out"),
         (["edit=nada_sketch", "edit.domain=in"], "nada_sketch is a generator but edit.domain=in"),
-        (["edit.domain=sideways"], "edit.domain = 'sideways'"),
+        (["edit.domain=sideways"], "sideways"),
         (["edit.sources.embedded.kind=directions"], "kind 'directions'.*direction"),
         (["family.name=ffhq"], "surprised does not exist for family=ffhq.*embedded"),
         (["inversion.name=magic"], "inversion = 'magic'.*encoder, pti"),

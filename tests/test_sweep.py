@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -25,12 +26,23 @@ from tempcons.store.artefact import write_json
 from tempcons.sweep import callback, devices, marks
 from tempcons.sweep.__main__ import main
 from tempcons.sweep.folder import count, read_sweep, swept, write_plan
-from tempcons.sweep.job import objectives
+from tempcons.sweep.job import objectives, run_once
 from tempcons.sweep.naming import arguments_of, job_key, product, sweep_folder
 from tempcons.sweep.pareto import Point, front
 
 ROOT = Path(__file__).parent.parent
 APP, TRAIN = ROOT / "tests" / "sweep_app.py", ROOT / "train.py"
+QUIET = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+PLUGINS = {
+    "joblib": "hydra_plugins.hydra_joblib_launcher",
+    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+    "ray": "hydra_plugins.hydra_ray_launcher",
+}
+RAY = [
+    "hydra.launcher.ray.init.address=local",
+    "+hydra.launcher.ray.init.num_cpus=2",
+    "+hydra.launcher.ray.init.include_dashboard=false",
+]
 GRID = ["lambda_r=0.5,3", "alpha=0.04,0.08,0.12"]
 DIRECT = {"e_warp": 9e-4, "e_long": 2e-3, "distance": 0.0, "sharpness": 1.0, "motion": 1.0}
 
@@ -45,11 +57,11 @@ def compose(*overrides: str) -> Any:
 
 def process(program: Path, root: Path, *arguments: str, **environment: str) -> subprocess.Popen:
     """A multirun in a process group of its own."""
-    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, str(program), "-m", f"output.root={root}", "trainer.accelerator=cpu", *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"} | environment,
+        env=os.environ | QUIET | {"PYTHONPATH": paths} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -64,8 +76,8 @@ def sweep(program: Path, root: Path, *arguments: str) -> tuple[int, str]:
     return started.returncode, output
 
 
-def kill_when(started: subprocess.Popen, ready: Callable[[], bool]) -> None:
-    """SIGKILL to the whole group as soon as ``ready``."""
+def kill_when(started: subprocess.Popen, folder: Path, ready: Callable[[], bool]) -> None:
+    """SIGKILL to the launcher and its unfinished jobs as soon as ``ready``."""
     try:
         deadline = time.monotonic() + 600
         while not ready():
@@ -73,8 +85,20 @@ def kill_when(started: subprocess.Popen, ready: Callable[[], bool]) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
     finally:
-        os.killpg(started.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+        for ran in folder.glob("*/ran.txt"):
+            if not (ran.parent / marks.DONE).exists():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(ran.read_text().split()[-1]), signal.SIGKILL)
         started.communicate()
+
+
+def launched_by(launcher: str) -> list[str]:
+    """Arguments for a launcher, whose plugin must be there."""
+    if launcher != "basic":
+        pytest.importorskip(PLUGINS[launcher], reason="the extra 'cluster' isn't installed")
+    return [f"hydra/launcher={launcher}", *(RAY if launcher == "ray" else [])]
 
 
 def fake_job(folder: Path, lambda_r: float, alpha: float, **changes: float) -> None:
@@ -82,7 +106,7 @@ def fake_job(folder: Path, lambda_r: float, alpha: float, **changes: float) -> N
     folder.mkdir(parents=True)
     found = figures(lambda_r, alpha) | changes
     write_json(folder / marks.METRICS, {"direct": DIRECT, "phase2": found, "controls": {}})
-    marks.mark_done(folder, [f"lambda_r={lambda_r}", f"alpha={alpha}", "clip.num_frames=4"], found)
+    marks.mark_done(folder, [f"lambda_r={lambda_r:g}", f"alpha={alpha:g}", "clip.num_frames=4"], found)
 
 
 @pytest.fixture
@@ -135,13 +159,24 @@ def test_the_experiment_is_found_and_swept() -> None:
     assert config.hydra.sweep.dir == "outputs/sweeps/lambda_r_alpha"
 
 
-@pytest.mark.parametrize("arguments", [["alpha=0.04"], [], ["seed=range(3,3)"]])
-def test_an_empty_sweep_is_refused(arguments: list[str]) -> None:
-    config = compose()
-    with read_write(config):
-        config.hydra.overrides.task = arguments
-    with pytest.raises(ConfigError, match="empty sweep"):
-        callback.plan(config)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["alpha=0.04"], "empty sweep"),
+        ([], "empty sweep"),
+        (["seed=range(3,3)"], "empty sweep"),
+        (["alhpa=0.04,0.08"], "Could not override 'alhpa'"),
+    ],
+)
+def test_sweeps_that_cannot_work_are_refused(arguments: list[str], message: str) -> None:
+    import hydra
+
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        config = hydra.compose("config", return_hydra_config=True)
+        with read_write(config):
+            config.hydra.overrides.task, config.hydra.job.config_name = arguments, "config"
+        with pytest.raises(ConfigError, match=message):
+            callback.plan(config)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +186,7 @@ def test_an_empty_sweep_is_refused(arguments: list[str]) -> None:
         ("launcher=ray", "cluster"),
         ("launcher=submitit_local", "cluster"),
         ("launcher=submitit_slurm", "cluster"),
-        ("sweeper=optuna", "sweeps"),
+        ("sweeper=pareto", "sweeps"),
     ],
 )
 def test_a_missing_plugin_names_its_extra(choice: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +211,7 @@ def test_two_sweeps_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_each_process_takes_another_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(devices.SLURM, raising=False)
     monkeypatch.setenv(devices.VISIBLE, "2,5")
     monkeypatch.setattr(devices, "_taken", [])
     assert devices.take_gpu(tmp_path) == "2"
@@ -185,6 +221,18 @@ def test_each_process_takes_another_gpu(tmp_path: Path, monkeypatch: pytest.Monk
     assert devices.take_gpu(tmp_path) == "5"
     for lock in [*held, *devices._taken]:
         lock.release()
+
+
+def test_slurm_gives_gpus_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(devices.SLURM, "7")
+    monkeypatch.setenv(devices.VISIBLE, "0")
+    assert devices.take_gpu(tmp_path) == "0"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_job_of_a_sweep_has_one_device(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="every device gets a job of its own"):
+        run_once(compose("trainer.devices=2"), tmp_path)
 
 
 def test_objectives() -> None:
@@ -301,41 +349,42 @@ def test_a_damaged_mark_is_not_taken_for_a_result(finished: Path, damage: str) -
 # whole sweeps
 
 
-def runs(folder: Path) -> list[int]:
-    """How often each job was run, in ascending order."""
-    return sorted(len(path.read_text().splitlines()) for path in folder.glob("*/ran.txt"))
-
-
 def printed_table(folder: Path, capsys: pytest.CaptureFixture) -> str:
     main(["table", str(folder)])
     return capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder = tmp_path / "killed" / "sweeps" / "s"
-    for stop_at in ("0.08", "0.12"):
-        enough = max(len(runs(folder)), 1) + 1
-        started = process(APP, tmp_path / "killed", *GRID, "sweep.name=s", SWEEP_APP_STOP_AT=stop_at)
-        kill_when(started, lambda enough=enough: len(runs(folder)) == enough)
-    code, output = sweep(APP, tmp_path / "killed", *GRID, "sweep.name=s")
+@pytest.mark.parametrize("launcher", ["basic", *PLUGINS])
+def test_a_killed_sweep_goes_on_where_it_stopped(
+    tmp_path: Path, launcher: str, capsys: pytest.CaptureFixture
+) -> None:
+    folder, arguments = tmp_path / "sweeps" / "s", [*GRID, "sweep.name=s", *launched_by(launcher)]
+    kill_when(process(APP, tmp_path, *arguments), folder, (folder / marks.PLAN).exists)
+    started = process(APP, tmp_path, *arguments, SWEEP_APP_STOP_AT="0.08")
+    kill_when(started, folder, lambda: any(folder.glob("*/waiting")))
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("*/done.json")}
+    assert len(written) < 6
+    code, output = sweep(APP, tmp_path, *arguments)
     assert code == 0, output
-    assert "finished before, not run again" in output
     assert "6 done" in output
-    assert sum(runs(folder)) == 8, "two jobs were killed, no other ran twice"
-    code, _ = sweep(APP, tmp_path / "whole", *GRID, "sweep.name=s")
-    assert printed_table(folder, capsys) == printed_table(tmp_path / "whole" / "sweeps" / "s", capsys)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    for job in read_sweep(folder):
+        fake_job(tmp_path / "whole" / job.key, *(float(job.setting(n) or 0) for n in ("lambda_r", "alpha")))
+    assert printed_table(folder, capsys) == in_order(printed_table(tmp_path / "whole", capsys), folder)
+
+
+def in_order(table: str, folder: Path) -> str:
+    """A printed table with its rows in the order of a sweep's plan."""
+    head, rule, *rows = table.splitlines()
+    by_key = {row.split("|")[-2].strip(): row for row in rows}
+    return "\n".join([head, rule, *(by_key[job.key] for job in read_sweep(folder))]) + "\n"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", *PLUGINS])
 def test_a_failing_job_leaves_the_others_alone(tmp_path: Path, launcher: str) -> None:
-    if launcher == "joblib":
-        pytest.importorskip(
-            "hydra_plugins.hydra_joblib_launcher", reason="the extra 'cluster' isn't installed"
-        )
-    arguments = ["alpha=-1,0.04,2,0.08", "sweep.name=s", f"hydra/launcher={launcher}"]
-    code, output = sweep(APP, tmp_path, *arguments)
+    code, output = sweep(APP, tmp_path, "alpha=-1,0.04,2,0.08", "sweep.name=s", *launched_by(launcher))
     assert code == 1, output
     assert "2 done, 2 failed" in output
     assert "failed: " in output and "config: alpha = -1; 0 or more" in output
@@ -344,6 +393,17 @@ def test_a_failing_job_leaves_the_others_alone(tmp_path: Path, launcher: str) ->
     assert [job.state for job in jobs] == ["failed", "done", "failed", "done"]
     trace = json.loads((tmp_path / "sweeps" / "s" / jobs[2].key / marks.FAILED).read_text())["traceback"]
     assert "stand_in" in trace
+
+
+@pytest.mark.slow
+def test_a_search_counts_failed_trials(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="the extra 'sweeps' isn't installed")
+    search = ["hydra/sweeper=pareto", "hydra.sweeper.n_trials=4", "sweep.objectives=[e_warp,distance]"]
+    for low, code in ((0.01, 0), (-0.15, 1)):
+        space = ["lambda_r=tag(log,interval(0.1,10))", f"alpha=interval({low},{low + 0.05})"]
+        found, output = sweep(APP, tmp_path, *search, *space, f"sweep.name=s{code}")
+        assert found == code, output
+    assert count(read_sweep(tmp_path / "sweeps" / "s0")) == "4 done"
 
 
 @pytest.mark.slow
@@ -372,7 +432,7 @@ def test_the_real_pipeline_killed_and_resumed(tmp_path: Path, capsys: pytest.Cap
         f"output.cache={tmp_path / 'cache'}",
     ]
     folder = tmp_path / "sweeps" / "s"
-    kill_when(process(TRAIN, tmp_path, *arguments), lambda: any(folder.glob("*/done.json")))
+    kill_when(process(TRAIN, tmp_path, *arguments), folder, lambda: any(folder.glob("*/done.json")))
     (first,) = folder.glob("*/done.json")
     written = first.stat().st_mtime_ns
     code, output = sweep(TRAIN, tmp_path, *arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,18 @@ def tune(
     """Pivotal tuning on the whole clip."""
     module = PivotalTuning(family.generator, family.perceptual, config)
     loader = frame_loader(codes, frames, config, seed)
+    epochs = math.ceil(config.steps / len(loader))
     checkpoints = folder / "checkpoint"
-    fit(module, loader, checkpoints, trainer, "pivotal tuning", quantity="psnr_db", steps=config.steps)
+    fit(
+        module,
+        loader,
+        checkpoints,
+        trainer,
+        "pivotal tuning",
+        quantity="psnr_db",
+        epochs=epochs,
+        steps=config.steps,
+    )
     discard_checkpoint(checkpoints)
     return module.generator.requires_grad_(False).eval()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tempcons.check import InputError
 from tempcons.cli import report_errors
-from tempcons.sweep.folder import Job, count, read_sweep, require_whole
+from tempcons.sweep.folder import Job, count, read_sweep, require_whole, swept
 from tempcons.sweep.pareto import draw
 from tempcons.sweep.table import comma_separated, markdown
 
@@ -47,9 +47,10 @@ def status(options: argparse.Namespace) -> None:
         InputError: a folder is broken; the others are printed first.
     """
     jobs = read_sweep(options.folder)
+    names = swept(jobs)
     for job in jobs:
         about = f"  {job.error}" if job.error else ""
-        print(f"{job.state:8}{job.key}  {' '.join(job.overrides)}{about}")
+        print(f"{job.state:8}{job.key}  {job.label(names)}{about}")
     print(count(jobs))
     broken = sum(job.state == "broken" for job in jobs)
     if broken:

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tempcons.check import ConfigError, InputError
 from tempcons.cli import report_errors
 from tempcons.sweep import naming
-from tempcons.sweep.folder import count, read_sweep, write_plan
+from tempcons.sweep.folder import count, read_sweep, swept, write_plan
 from tempcons.sweep.job import JobFailed
 from tempcons.sweep.marks import LOCK, mark_failed
 
@@ -56,9 +57,10 @@ class SweepCallback(Callback):
         atexit.register(conclude, folder, lock)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Exit code 1 where a sweeper took failed jobs lightly."""
-        jobs = read_sweep(Path(config.hydra.sweep.dir))
-        if any(job.state != "done" for job in jobs):
+        """Exit code 1 where a searching sweeper went on without failed jobs; Hydra's own tells of its own."""
+        if config.hydra.sweeper._target_.startswith(BASIC):
+            return
+        if any(job.state != "done" for job in read_sweep(Path(config.hydra.sweep.dir))):
             sys.exit(1)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -94,24 +96,21 @@ def plan(config: DictConfig) -> dict[str, list[str]]:
     """Jobs by key, where the sweeper takes plain products; {} where it decides as it goes.
 
     Raises:
-        ConfigError: no jobs, nothing swept, or a reference that can't be resolved.
+        ConfigError: no jobs, nothing swept, or settings that can't be composed.
     """
     target, launcher = config.hydra.sweeper._target_, config.hydra.launcher._target_
     if not target.startswith(BASIC):
         return {}
-    jobs = naming.product(naming.arguments_of(config))
-    nothing = not jobs or (len(jobs) == 1 and launcher.startswith(BASIC))
-    if nothing:
-        raise ConfigError(
-            "sweep",
-            "empty sweep: no setting has several values",
-            "give some, as lambda_r=0.3,3, or leave out -m",
-        )
     loader = GlobalHydra.instance().config_loader()
     try:
-        return {naming.job_key(loader.load_sweep_config(config, job)): job for job in jobs}
-    except OmegaConfBaseException as error:
-        raise ConfigError("config", str(error).splitlines()[0]) from error
+        jobs = naming.product(naming.arguments_of(config))
+        keys = {naming.job_key(loader.load_sweep_config(config, job)): job for job in jobs}
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        raise ConfigError("config", " ".join(str(error).split("\n")[:2])) from error
+    if not jobs or (len(jobs) == 1 and launcher.startswith(BASIC)):
+        what = "empty sweep: no setting has several values"
+        raise ConfigError("sweep", what, "give some, as lambda_r=0.3,3, or leave out -m")
+    return keys
 
 
 def take(folder: Path) -> FileLock:
@@ -145,7 +144,7 @@ def conclude(folder: Path, lock: FileLock) -> None:
         lock.release()
     for job in jobs:
         if job.error:
-            print(f"{job.state}: {job.key} ({' '.join(job.overrides)}): {job.error}", file=sys.stderr)
+            print(f"{job.state}: {job.key} ({job.label(swept(jobs))}): {job.error}", file=sys.stderr)
     print(f"sweep {folder}: {count(jobs)}", file=sys.stderr)
     if any(job.state in ("failed", "missing") for job in jobs):
         print("the same command goes on with what is missing", file=sys.stderr)

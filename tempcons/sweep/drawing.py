@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-BLUE, ORANGE, GREY, BLACK = "#1f5fbf", "#c8600a", "#b4b4b4", "#202020"
+BLUE, ORANGE, BLACK = "#1f5fbf", "#c8600a", "#202020"
+GREY, PALE = "#9a9a9a", "#e2e2e2"
 FONT = 13
 # PNGs are drawn larger than they are and made smaller, for smooth edges.
 OVERSAMPLE = 2

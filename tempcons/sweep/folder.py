@@ -40,6 +40,10 @@ class Job:
         found = dict(parts(text) for text in self.overrides)
         return found.get(name)
 
+    def label(self, names: Sequence[str]) -> str:
+        """What it was told about some settings."""
+        return " ".join(f"{name}={self.setting(name)}" for name in names if self.setting(name) is not None)
+
 
 def parts(override: str) -> tuple[str, str]:
     """(setting, value) of ``setting=value``, without Hydra's + signs."""

@@ -63,7 +63,13 @@ def run_once(config: DictConfig, folder: Path) -> dict[str, float]:
 
     Jobs of an earlier start can outlive it (a cluster's, or those of a killed launcher): the lock makes
     sure that none is run twice at a time.
+
+    Raises:
+        ConfigError: a job that wants several devices: in a sweep each device has a job of its own.
     """
+    if config.trainer.devices != 1:
+        what = f"trainer.devices = {config.trainer.devices} in a sweep"
+        raise ConfigError("config", what, "leave it at 1: every device gets a job of its own")
     with locked(folder):
         figures = finished(folder)
         if figures is not None:

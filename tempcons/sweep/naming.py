@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,13 +86,15 @@ def sweep_folder(root: str, name: str | None, grid: Mapping[str, Any] | None, ta
     return f"{root}/sweeps/{name}"
 
 
-def register_resolvers() -> None:
+def prepare_hydra() -> None:
     """Teach OmegaConf ``${sweep_folder:...}`` and ``${job_key:}``, which conf/config.yaml names folders by.
 
     The folder is cached: Hydra hands the cache on to the jobs, whose own command lines differ.
     """
     OmegaConf.register_new_resolver("sweep_folder", sweep_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("job_key", lambda *, _root_: job_key(_root_), replace=True)
+    # Launchers in conf/ are called as their plugins call them; that Hydra checks ours against theirs is fine.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
 
 
-register_resolvers()
+prepare_hydra()

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tempcons.check import InputError
-from tempcons.sweep.drawing import BLUE, GREY, ORANGE, Canvas, Circle, Line, Text, write
+from tempcons.sweep.drawing import BLUE, FONT, GREY, ORANGE, PALE, Canvas, Circle, Line, Text, write
 from tempcons.sweep.folder import Job, swept
 
 X, Y = "distance", "e_warp"
 WIDTH, HEIGHT = 800, 560
-LEFT, RIGHT, TOP, BOTTOM = 90, 30, 50, 70
+LEFT, RIGHT, TOP, BOTTOM = 70, 30, 50, 70
+# width of a letter, about
+LETTER = 7
 TICKS = 5
 # Below this share of the direct edit's detail a low E_warp is bought with blur.
 SHARP = 0.9
+
+
+Place = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,8 @@ def points_of(jobs: Sequence[Job]) -> list[Point]:
     points, others = [], {}
     for job in jobs:
         if X in job.figures and Y in job.figures:
-            label = ", ".join(f"{name}={job.setting(name) or '-'}" for name in settings) or job.key
-            points.append(Point(job.figures[X], job.figures[Y], label, "job", job.figures.get("sharpness")))
+            place = (job.figures[X], job.figures[Y], job.label(settings) or job.key)
+            points.append(Point(*place, "job", job.figures.get("sharpness")))
         for name, figures in job.others.items():
             if figures.get(X) is not None and figures.get(Y) is not None:
                 place = (figures[X], figures[Y], name)
@@ -90,41 +96,78 @@ def draw(jobs: Sequence[Job], path: Path) -> list[Point]:
 
 def picture(points: Sequence[Point], best: Sequence[Point]) -> Canvas:
     """Axes, front and points."""
-    x_top, y_top = (1.08 * max(values) or 1.0 for values in zip(*((p.x, p.y) for p in points), strict=True))
+    x_ticks, y_ticks = (ticks(max(values)) for values in zip(*((p.x, p.y) for p in points), strict=True))
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def place(x: float, y: float) -> Place:
         inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-        return LEFT + x / x_top * inner_width, HEIGHT - BOTTOM - y / y_top * inner_height
+        return LEFT + x / x_ticks[-1] * inner_width, HEIGHT - BOTTOM - y / y_ticks[-1] * inner_height
 
     canvas = Canvas(WIDTH, HEIGHT, "E_warp against the distance to the direct edit")
-    title = f"E_warp against distance; line: front; hollow: sharpness below {SHARP} of the direct edit's"
-    canvas.add(Text(LEFT, 24, title))
-    for i in range(TICKS + 1):
-        x, y = x_top * i / TICKS, y_top * i / TICKS
+    title = (
+        f"line: the front; orange: to compare with; hollow: less than {SHARP} of the direct edit's sharpness"
+    )
+    canvas.add(Text(8, 20, "E_warp / 1e-4 (lower: less flicker)"), Text(WIDTH - 8, 20, title, "end"))
+    for y in y_ticks:
+        left = place(0, y)
         canvas.add(
-            Line(*place(0, y), *place(x_top, y), GREY, 1),
-            Text(LEFT - 8, place(0, y)[1], f"{1e4 * y:.1f}", "end"),
+            Line(*left, *place(x_ticks[-1], y), PALE, 1), Text(LEFT - 8, left[1], f"{1e4 * y:.4g}", "end")
         )
-        canvas.add(Text(place(x, 0)[0], HEIGHT - BOTTOM + 16, f"{x:.3g}", "middle"))
+    for x in x_ticks:
+        canvas.add(Text(place(x, 0)[0], HEIGHT - BOTTOM + 16, f"{x:.4g}", "middle"))
     canvas.add(
         Text(WIDTH / 2, HEIGHT - 20, "distance to the direct edit (lower: more of the edit kept)", "middle")
     )
-    canvas.add(Text(8, TOP - 10, "E_warp / 1e-4 (lower: less flicker)"))
     corners = [place(p.x, p.y) for p in best]
     canvas.add(*(Line(*a, *b, BLUE, 2) for a, b in itertools.pairwise(corners)))
-    for point in points:
-        canvas.add(*marks(point, point in best, place(point.x, point.y)))
+    canvas.add(*(dot(point, point in best, place(point.x, point.y)) for point in points))
+    named = [point for point in points if point in best or point.kind == "other"]
+    canvas.add(*labels([(place(point.x, point.y), point.label) for point in named]))
     return canvas
 
 
-def marks(point: Point, is_best: bool, at: tuple[float, float]) -> list[Circle | Text]:
-    """A point; its label where it's on the front or something to compare with."""
+def ticks(largest: float) -> list[float]:
+    """0 and round numbers up to the first that is ``largest`` or more."""
+    if largest <= 0:
+        return [0.0, 1.0]
+    power = 10 ** math.floor(math.log10(largest / TICKS))
+    step = next(power * k for k in (1, 2, 5, 10) if power * k * TICKS >= largest)
+    return [step * i for i in range(math.ceil(largest / step - 1e-9) + 1)]
+
+
+def dot(point: Point, is_best: bool, at: Place) -> Circle:
+    """A point; hollow where a low error is bought with blur."""
     colour = ORANGE if point.kind == "other" else BLUE if is_best else GREY
     blurred = point.sharpness is not None and point.sharpness < SHARP
-    found: list[Circle | Text] = [Circle(*at, 6, colour, filled=not blurred)]
-    if is_best or point.kind == "other":
-        right = at[0] > 0.6 * WIDTH
-        found.append(
-            Text(at[0] + (-10 if right else 10), at[1] - 8, point.label, "end" if right else "start")
-        )
+    return Circle(*at, 6, colour, filled=not blurred)
+
+
+def labels(wanted: Sequence[tuple[Place, str]]) -> list[Text]:
+    """Words beside their points, where they neither leave the picture nor cover each other."""
+    found: list[Text] = []
+    for (x, y), words in wanted:
+        tries = [
+            Text(x + across, y + down, words, "start" if across > 0 else "end")
+            for down in (-10, 10, -24, 24, -38, 38)
+            for across in (10, -10)
+        ]
+        free = (text for text in tries if not any(overlap(text, other) for other in found) and inside(text))
+        found.append(next(free, tries[0]))
     return found
+
+
+def span(text: Text) -> tuple[float, float]:
+    """Left and right end of some words, about."""
+    width = LETTER * len(text.words)
+    return (text.x, text.x + width) if text.anchor == "start" else (text.x - width, text.x)
+
+
+def overlap(a: Text, b: Text) -> bool:
+    """Whether two labels cover each other."""
+    (a0, a1), (b0, b1) = span(a), span(b)
+    return a0 < b1 and b0 < a1 and abs(a.y - b.y) < FONT
+
+
+def inside(text: Text) -> bool:
+    """Whether a label stays clear of the axes' numbers."""
+    left, right = span(text)
+    return left > LEFT and right < WIDTH and TOP / 2 < text.y < HEIGHT - BOTTOM

@@ -26,13 +26,12 @@ class FeatureCache:
     def __call__(self, kind: str, frame_ids: Sequence[int], pictures: Tensor) -> Features:
         """Features of ``pictures`` (B, 3, H, W), which are always the same for a kind and frame id."""
         keys = [(kind, int(i)) for i in frame_ids]
-        missing = [at for at, key in enumerate(keys) if key not in self.kept]
         fresh: dict[tuple[str, int], Features] = {}
-        if missing:
-            taps = self.perceptual.features(pictures[missing])
-            for row, at in enumerate(missing):
-                fresh[keys[at]] = tuple(tap[row : row + 1] for tap in taps)
-                self._keep(keys[at], fresh[keys[at]])
+        for at, key in enumerate(keys):
+            if key not in self.kept and key not in fresh:
+                # One by one: the last bits depend on the batch, and a resumed run meets other batches first.
+                fresh[key] = self.perceptual.features(pictures[at : at + 1])
+                self._keep(key, fresh[key])
         rows = [self.kept.get(key) or fresh[key] for key in keys]
         return tuple(torch.cat(taps) for taps in zip(*rows, strict=True))
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -37,6 +38,23 @@ class TrainerConfig:
     precision: str = "32-true"
     pairs_per_step: int = 1
     num_threads: int | None = None
+
+
+class StopAfter(pl.Callback):
+    """Ends a fit after so many steps.
+
+    Not ``max_steps``: with it Lightning takes a checkpoint of a whole epoch for one within the epoch, and a
+    fit that goes on from there sees one batch of the finished epoch again.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step >= self.steps:
+            trainer.should_stop = True
 
 
 def fit(
@@ -69,6 +87,7 @@ def fit(
         KeyboardInterrupt: the user stopped the run; the checkpoint stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    limit = [StopAfter(steps)] if steps >= 0 else []
     # Not save_last with save_top_k=0: Lightning then saves nothing at all.
     keep = ModelCheckpoint(
         dirpath=folder,
@@ -88,8 +107,7 @@ def fit(
             strategy=config.strategy,
             precision=config.precision,  # type: ignore[arg-type]
             max_epochs=epochs,
-            max_steps=steps,
-            callbacks=[*callbacks, FitProgress(name, quantity), keep],
+            callbacks=[*callbacks, *limit, FitProgress(name, quantity), keep],
             logger=logger,
             log_every_n_steps=1,
             enable_progress_bar=False,

@@ -17,7 +17,7 @@ def visited(pairs: str, pairs_per_step: int = 1, epoch: int = 0) -> list[tuple[i
     edited = tiny_edited()
     data = AnchorPairDataModule(edited, edited.codes, edited.frames, pairs, pairs_per_step, seed=0)
     loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
     return [tuple(pair) for batch in loader for pair in batch["frame_ids"].tolist()]
 
 

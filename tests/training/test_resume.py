@@ -125,7 +125,7 @@ def test_pivotal_tuning_resumes_and_learns_the_clip(tmp_path):
         module = PivotalTuning(edited.generator, TinyDistance(), config)
         loader = frame_loader(edited.codes, edited.aligned, config, 0)
         callbacks = [stop] if stop else []
-        fit(module, loader, folder, CPU, "pti", "psnr_db", steps=config.steps, callbacks=callbacks)
+        fit(module, loader, folder, CPU, "pti", "psnr_db", 2, config.steps, callbacks)
         return module
 
     unbroken = tune(tmp_path / "unbroken")
