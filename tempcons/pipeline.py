@@ -25,6 +25,7 @@ from tempcons.training.context import PhaseContext
 from tempcons.training.hyper import Hyper
 from tempcons.training.logging import RunLog, run_log
 from tempcons.types import Aligned, Clip, Edited, Latents, Refined, Tuned
+from tempcons.weights import registry
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def run(config: Config, folder: Path) -> dict[str, float]:
         writable(place)
         check_space(place)
     store = Store(Path(config.output.cache))
-    family = load_family(config.family, pick_device(config.trainer.accelerator))
+    registry.require(official_weights(config))
+    family = load_family(config.family, pick_device(config.trainer.accelerator), config.inversion.encoder)
     with run_log(config.logger, folder, run_name(config, folder), config.composed) as logs:
         prepared = prepare(config, family, store)
         optimised = optimise(config, prepared.edited, family, store, logs)
@@ -90,6 +92,14 @@ def run(config: Config, folder: Path) -> dict[str, float]:
     )
     print(f"video: {files['side_by_side']}\neverything: {folder}")
     return {k: v for k, v in summary.items() if isinstance(v, float)}
+
+
+def official_weights(config: Config) -> list[str]:
+    """Names of all downloads that a run needs; none for ``family=embedded``."""
+    return [
+        *config.family.official_weights(config.inversion.encoder),
+        *config.edit.official_weights(config.family.name),
+    ]
 
 
 def run_name(config: Config, folder: Path) -> str:

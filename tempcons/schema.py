@@ -131,7 +131,8 @@ def parse(config: DictConfig) -> Config:
     recipe, other = values["recipe"]["name"], values["comparison"]["name"]
     compare = bool(values["compare"]) and other != recipe and phase != "direct"
     family = build(FamilyConfig, values["family"], "family")
-    edit.source(family.name)
+    inversion = build(InversionConfig, values["inversion"], "inversion")
+    check_together(family, edit, inversion)
     trainer = build(TrainerConfig, values["trainer"], "trainer")
     if trainer.pairs_per_step < 1:
         raise ConfigError("config", f"trainer.pairs_per_step = {trainer.pairs_per_step}", "1 or more")
@@ -139,7 +140,7 @@ def parse(config: DictConfig) -> Config:
         family=family,
         clip=build(ClipConfig, values["clip"], "clip"),
         align=build(AlignConfig, values["align"], "align"),
-        inversion=build(InversionConfig, values["inversion"], "inversion"),
+        inversion=inversion,
         edit=edit,
         trainer=trainer,
         logger=build(LoggerConfig, values["logger"], "logger"),
@@ -158,6 +159,18 @@ def parse(config: DictConfig) -> Config:
         comparison=comparison_hyper(values["comparison"], edit) if compare else None,
         composed=values,
     )
+
+
+def check_together(family: FamilyConfig, edit: EditConfig, inversion: InversionConfig) -> None:
+    """Raise ConfigError unless the family has the edit and the inversion, and they fit each other."""
+    source = edit.source(family.name)
+    inversion.check_family(family.name)
+    if source.kind == "checkpoint" and inversion.name == "pti":
+        raise ConfigError(
+            "config",
+            f"edit={edit.name} brings its own generator, inversion=pti tunes another",
+            "take inversion=restyle_psp, as the paper does (Section 4.2)",
+        )
 
 
 def comparison_hyper(recipe: dict[str, Any], edit: EditConfig) -> Hyper:

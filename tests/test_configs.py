@@ -12,7 +12,9 @@ from tempcons.check import ConfigError
 from tempcons.schema import Config, parse
 
 CONF = Path(__file__).parent.parent / "conf"
-NEEDS = {"clip=file": ["clip.path=some.mp4"]}
+NEEDS = {"clip=file": ["clip.path=some.mp4"]} | {
+    f"inversion={name}": ["family=ffhq"] for name in ("e4e", "restyle_psp", "restyle_e4e", "optimization")
+}
 
 
 def names(group: str) -> list[str]:
@@ -21,6 +23,17 @@ def names(group: str) -> list[str]:
 
 def parsed(*overrides: str) -> Config:
     return parse(hydra_config(list(overrides)))
+
+
+def needs(choice: str) -> list[str]:
+    """What an option can't do without: an edit that isn't embedded its family, and the paper's inversion."""
+    group, name = choice.split("=")
+    if group != "edit":
+        return NEEDS.get(choice, [])
+    edit = yaml.safe_load((CONF / "edit" / f"{name}.yaml").read_text())
+    if "embedded" in edit["sources"]:
+        return []
+    return ["family=ffhq", "inversion=restyle_psp" if edit["domain"] == "out" else "inversion=pti"]
 
 
 def group_choices() -> list[str]:
@@ -33,7 +46,7 @@ def group_choices() -> list[str]:
 @pytest.mark.parametrize("choice", group_choices())
 def test_every_option_composes(choice):
     group, name = choice.split("=")
-    config = parsed(choice, *NEEDS.get(choice, []))
+    config = parsed(choice, *needs(choice))
     assert config.composed["phase"] == config.phase
     if group in ("edit", "recipe"):
         assert {"edit": config.edit.name, "recipe": config.recipe}[group] == name
@@ -42,7 +55,7 @@ def test_every_option_composes(choice):
 @pytest.mark.parametrize("edit", names("edit"))
 @pytest.mark.parametrize("recipe", names("recipe"))
 def test_every_edit_goes_with_every_recipe(edit, recipe):
-    config = parsed(f"edit={edit}", f"recipe={recipe}")
+    config = parsed(f"edit={edit}", f"recipe={recipe}", *needs(f"edit={edit}"))
     assert config.edit.name == edit and config.edit.description
     assert config.edit.source(config.family.name)
     assert config.hyper.phase2.epochs > 0

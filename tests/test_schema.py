@@ -49,8 +49,8 @@ def parsed(*overrides: str) -> Config:
         (["edit=nada_sketch", "edit.domain=in"], "nada_sketch is a generator but edit.domain=in"),
         (["edit.domain=sideways"], "sideways"),
         (["edit.sources.embedded.kind=directions"], "kind 'directions'.*direction"),
-        (["family.name=ffhq"], "surprised does not exist for family=ffhq.*embedded"),
-        (["inversion.name=magic"], "inversion = 'magic'.*encoder, pti"),
+        (["edit=happy", "family.name=ffhq"], "happy does not exist for family=ffhq.*embedded"),
+        (["inversion.name=magic"], "inversion = 'magic'.*encoder.*pti"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tempcons.check import ConfigError, near_names
+from tempcons.check import ConfigError, WeightsError, near_names
+from tempcons.edits.directions import load_direction
 from tempcons.family import Family
 from tempcons.media.frames import FrameStore
 from tempcons.models.stylegan2 import Generator
@@ -18,10 +20,18 @@ from tempcons.stages.invert import load_generator
 from tempcons.stages.render import render_frames
 from tempcons.store.artefact import Store
 from tempcons.types import Aligned, Domain, Edited, Latents
+from tempcons.weights import registry
 from tempcons.weights.assets import Asset, load_asset, load_state, save_state
+from tempcons.weights.load import load_generator as load_checkpoint
+from tempcons.weights.load import load_mapper
 
 VERSION = 1
 FILE_KINDS = {"direction": "direction", "generator": "generator_difference"}
+# Domain of each kind of source, by family.
+KINDS = {
+    "embedded": {"direction": "in", "generator": "out"},
+    "ffhq": {"direction": "in", "mapper": "in", "checkpoint": "out"},
+}
 
 
 @dataclass(frozen=True)
@@ -29,12 +39,25 @@ class EditSource:
     """Where an edit comes from in one family.
 
     Attributes:
-        kind: "direction" (codes move along it) or "generator" (weight differences of an adapted one).
+        kind: "direction" (codes move along it), "mapper" (a StyleCLIP mapper moves them), "generator"
+            (weight differences of an adapted one) or "checkpoint" (a whole adapted generator).
         weights: name of the file.
     """
 
     kind: str
     weights: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an edit does to codes (T, L, D) and generator, and the record of its file.
+
+    ``like`` has the shape of the edited generator.
+    """
+
+    record: dict[str, str]
+    like: Generator
+    apply: Callable[[torch.Tensor, Generator], tuple[torch.Tensor, Generator]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,7 @@ class EditConfig:
         description: one line for ``--help``.
         sources: by family.
         alpha: step of phase 1 by recipe, where the paper names one for this edit.
+        strengths: the usual strength by family, where it differs; ``strength`` refers to it.
     """
 
     name: str
@@ -56,6 +80,7 @@ class EditConfig:
     description: str
     sources: dict[str, EditSource]
     alpha: dict[str, float] = field(default_factory=dict)
+    strengths: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.domain not in ("in", "out"):
@@ -73,7 +98,7 @@ class EditConfig:
                 "edit", f"{self.name} does not exist for family={family}", f"it exists for: {have}"
             )
         source = self.sources[family]
-        fits = {"direction": "in", "generator": "out"}
+        fits = KINDS.get(family, {})
         if source.kind not in fits:
             raise ConfigError("edit", f"{self.name}: kind {source.kind!r}", near_names(source.kind, fits))
         if fits[source.kind] != self.domain:
@@ -83,6 +108,10 @@ class EditConfig:
                 f"a {source.kind} edit is domain={fits[source.kind]}",
             )
         return source
+
+    def official_weights(self, family: str) -> list[str]:
+        """Names of the downloads it needs."""
+        return [] if family == "embedded" else [self.source(family).weights]
 
 
 def anchor_frame(frame_ids: np.ndarray, anchor: int | None) -> int:
@@ -101,11 +130,6 @@ def anchor_frame(frame_ids: np.ndarray, anchor: int | None) -> int:
     return anchor
 
 
-def apply_direction(latents: Latents, asset: Asset, strength: float) -> torch.Tensor:
-    """Codes moved along a direction (L, D)."""
-    return latents.codes + strength * asset.tensors["direction"]
-
-
 def apply_difference(generator: Generator, asset: Asset, strength: float) -> Generator:
     """A copy of the clip's generator with the adapted generator's weight differences added.
 
@@ -122,38 +146,89 @@ def apply_difference(generator: Generator, asset: Asset, strength: float) -> Gen
     return adapted
 
 
+def blend(base: Generator, adapted: Generator, strength: float) -> Generator:
+    """The adapted generator for strength 1, else a network between it and ``base``, or beyond.
+
+    Raises:
+        WeightsError: networks of different shapes can't be blended.
+    """
+    if strength == 1:
+        return adapted
+    state, own = base.state_dict(), adapted.state_dict()
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
+        raise WeightsError("edit", "the checkpoint has other layers than the base", "set edit.strength=1")
+    adapted.load_state_dict({k: torch.lerp(state[k], own[k], strength) for k in own})
+    return adapted
+
+
+def load_embedded(source: EditSource, family: Family, strength: float) -> Change:
+    """An edit that comes with the package."""
+    asset = load_asset(source.weights, FILE_KINDS[source.kind])
+    if source.kind == "direction":
+        move = strength * asset.tensors["direction"]
+        return Change(asset.record, family.generator, lambda codes, g: (codes + move, g))
+    return Change(
+        asset.record, family.generator, lambda codes, g: (codes, apply_difference(g, asset, strength))
+    )
+
+
+def load_official(source: EditSource, family: Family, strength: float) -> Change:
+    """An edit from a download.
+
+    Raises:
+        WeightsError: it is missing, or made for another generator.
+    """
+    path, record = registry.require([source.weights])[source.weights], registry.record(source.weights)
+    base = family.generator
+    if source.kind == "direction":
+        move = strength * load_direction(path, base.n_latent, base.style_dim)
+        return Change(record, base, lambda codes, g: (codes + move, g))
+    if source.kind == "mapper":
+        mapper = load_mapper(path, base.n_latent).requires_grad_(False)
+        check_width(path, mapper.style_dim, base)
+        return Change(record, base, lambda codes, g: (codes + strength * mapper(codes), g))
+    adapted = load_checkpoint(path, family.size).generator.requires_grad_(False)
+    check_width(path, adapted.style_dim, base)
+    adapted = blend(base, adapted, strength)
+    return Change(record, adapted, lambda codes, g: (codes, adapted))
+
+
+def check_width(path: Path, style_dim: int, base: Generator) -> None:
+    """Raise WeightsError unless an edit's network is made for codes as wide as the generator's."""
+    if style_dim != base.style_dim:
+        what = f"{path} is for codes of {style_dim} numbers a row"
+        raise WeightsError("edit", what, f"the generator reads {base.style_dim}")
+
+
 def run(
     latents: Latents, aligned: Aligned, family: Family, config: EditConfig, anchor: int | None, store: Store
 ) -> Edited:
     """The direct edit: codes, generator and frames, which training reads."""
     source = config.source(family.name)
-    asset = load_asset(source.weights, FILE_KINDS[source.kind])
+    load = load_embedded if family.name == "embedded" else load_official
+    change = load(source, family, config.strength)
     anchor_id = anchor_frame(latents.frame_ids, anchor)
     depends = {
         "version": VERSION,
         "latents": latents.key,
-        "source": asdict(source),
-        "sha256": asset.record["sha256"],
+        "source": {"kind": source.kind, "weights": source.weights},
+        "sha256": change.record["sha256"],
         "strength": config.strength,
     }
 
     def make(folder: Path) -> dict[str, Any]:
-        codes, generator = latents.codes, latents.generator
-        if source.kind == "direction":
-            codes = apply_direction(latents, asset, config.strength)
-        else:
-            generator = apply_difference(generator, asset, config.strength)
+        codes, generator = change.apply(latents.codes, latents.generator)
         save_state(folder / "codes.safetensors", {"codes": codes}, {})
         save_state(folder / "generator.safetensors", generator.state_dict(), {})
         render_frames(generator, codes, folder / "frames.npy", family.device)
-        return {"weights": [asset.record]}
+        return {"weights": [change.record]}
 
     folder = store.produce("edit", depends, make)
     domain: Domain = "in" if config.domain == "in" else "out"
     return Edited(
         codes=load_state(folder / "codes.safetensors")[0]["codes"],
         frame_ids=latents.frame_ids,
-        generator=load_generator(folder / "generator.safetensors", family.generator),
+        generator=load_generator(folder / "generator.safetensors", change.like),
         frames=FrameStore.open(folder / "frames.npy"),
         aligned=aligned.frames,
         domain=domain,

@@ -11,19 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tempcons.check import ConfigError
+from tempcons.check import ConfigError, near_names
 from tempcons.family import Family
 from tempcons.media.frames import FrameStore
 from tempcons.models.stylegan2 import Generator
+from tempcons.progress import track
 from tempcons.stages.render import render_frames
 from tempcons.store.artefact import Store
 from tempcons.training.fit import TrainerConfig, discard_checkpoint, fit
 from tempcons.training.pivotal import PivotalConfig, PivotalTuning, frame_loader
+from tempcons.training.projection import ProjectionConfig, project
 from tempcons.types import Aligned, Latents
 from tempcons.weights.assets import load_state, save_state
 
 log = logging.getLogger(__name__)
 VERSION = 1
+OPTIMIZATION = "optimization"
+ENCODERS = ("e4e", "restyle_psp", "restyle_e4e")
+METHODS = {"embedded": ("encoder", "pti"), "ffhq": ("pti", *ENCODERS, OPTIMIZATION)}
+# What tuning starts from; "encoder" is the family's only one.
+PIVOTS = {"embedded": ("encoder",), "ffhq": (*ENCODERS, OPTIMIZATION)}
 
 
 @dataclass(frozen=True)
@@ -31,16 +38,58 @@ class InversionConfig:
     """How frames become codes.
 
     Attributes:
-        name: "encoder" (codes only) or "pti" (codes from the encoder, then pivotal tuning).
+        name: "encoder" (codes only), one of several encoders by name, "optimization", or "pti" (codes
+            as ``pivot`` says, then pivotal tuning).
+        pivot: where the codes of "pti" come from.
+        passes: how often tuning sees the whole clip, in place of ``pivotal.steps``; null: as told there.
         pivotal: settings of the tuning.
+        projection: settings of the optimisation.
     """
 
     name: str = "pti"
+    pivot: str = "encoder"
+    passes: int | None = None
     pivotal: PivotalConfig = field(default_factory=PivotalConfig)
+    projection: ProjectionConfig = field(default_factory=ProjectionConfig)
 
     def __post_init__(self) -> None:
-        if self.name not in ("encoder", "pti"):
-            raise ConfigError("config", f"inversion = {self.name!r}", "known: encoder, pti")
+        known = sorted({name for names in METHODS.values() for name in names})
+        if self.name not in known:
+            raise ConfigError("config", f"inversion = {self.name!r}", f"known: {', '.join(known)}")
+        if self.passes is not None and self.passes < 1:
+            raise ConfigError("config", f"inversion.passes = {self.passes}", "1 or more, or null")
+
+    def check_family(self, family: str) -> None:
+        """Raise ConfigError unless a family has the method and its pivots."""
+        known = METHODS.get(family, ())
+        if self.name not in known:
+            what = f"inversion = {self.name} does not exist for family={family}"
+            raise ConfigError("config", what, f"it has: {', '.join(known)}")
+        if self.name == "pti" and self.pivot not in PIVOTS[family]:
+            raise ConfigError(
+                "config", f"inversion.pivot = {self.pivot!r}", near_names(self.pivot, PIVOTS[family])
+            )
+
+    @property
+    def source(self) -> str:
+        """Where the codes come from: "encoder", an encoder's name, or "optimization"."""
+        return self.pivot if self.name == "pti" else self.name
+
+    @property
+    def encoder(self) -> str | None:
+        """The encoder, by name, of families that have several."""
+        return self.source if self.source in ENCODERS else None
+
+    def depends(self) -> dict[str, Any]:
+        """What the codes and the generator depend on; settings of parts that aren't used are left out."""
+        values: dict[str, Any] = {"name": self.name, "pivotal": asdict(self.pivotal)}
+        if self.name == "pti" and self.pivot != "encoder":
+            values["pivot"] = self.pivot
+        if self.passes is not None:
+            values["passes"] = self.passes
+        if self.source == OPTIMIZATION:
+            values["projection"] = asdict(self.projection)
+        return values
 
 
 def run(
@@ -55,15 +104,20 @@ def run(
         "version": VERSION,
         "aligned": aligned.key,
         "weights": [r["sha256"] for r in family.records],
-        "config": asdict(config),
+        "config": config.depends(),
         "seed": seed,
     }
 
     def make(folder: Path) -> dict[str, Any]:
-        codes = encode(family, aligned.frames)
+        if config.source == OPTIMIZATION:
+            codes = optimise(family, aligned.frames, config.projection)
+        else:
+            codes = encode(family, aligned.frames)
         generator = family.generator
         if config.name == "pti":
-            generator = tune(codes, aligned.frames, family, config.pivotal, trainer, folder, seed)
+            passes = config.passes
+            pivotal = config.pivotal if passes is None else config.pivotal.over(passes, len(codes))
+            generator = tune(codes, aligned.frames, family, pivotal, trainer, folder, seed)
         save_state(folder / "codes.safetensors", {"codes": codes}, {})
         save_state(folder / "generator.safetensors", generator.state_dict(), {})
         frames = render_frames(generator, codes, folder / "frames.npy", family.device)
@@ -91,10 +145,28 @@ def load_generator(path: Path, like: Generator) -> Generator:
 @torch.no_grad()
 def encode(family: Family, frames: FrameStore, batch: int = 8) -> Tensor:
     """(T, L, D) codes of aligned frames."""
+    if family.encoder is None:
+        raise ConfigError("invert", f"family={family.name} was loaded without an encoder")
     encoder = family.encoder.to(family.device)
     starts = range(0, len(frames), batch)
     pictures = (frames.pictures(slice(at, at + batch)).to(family.device) for at in starts)
     return torch.cat([encoder(part).cpu() for part in pictures])
+
+
+def optimise(family: Family, frames: FrameStore, config: ProjectionConfig) -> Tensor:
+    """(T, L, D) codes of aligned frames by optimisation from the mean code."""
+    family.place()
+    generator = family.generator.to(family.device)
+    starts = range(0, len(frames), config.batch)
+    steps = track((slice(at, at + config.batch) for at in starts), "optimising codes", len(starts))
+    parts = [
+        project(
+            frames.pictures(part).to(family.device), family.mean_code, generator, family.perceptual, config
+        ).cpu()
+        for part in steps
+    ]
+    family.generator.to("cpu")
+    return torch.cat(parts)
 
 
 def tune(

@@ -28,7 +28,7 @@ def run(edited: Edited, family: Family, context: PhaseContext, store: Store) -> 
     Raises:
         KeyboardInterrupt: stopped by the user; the next run goes on from the last epoch.
     """
-    depends = {"version": VERSION, "edited": edited.key, **context.depends("phase1")}
+    depends = {"version": VERSION, "edited": edited.key, **context.depends("phase1"), **family.depends}
 
     def make(folder: Path) -> dict[str, Any]:
         codes = refine(edited, family, context, folder)

@@ -39,6 +39,7 @@ def run(
         "edited": edited.key,
         "refined": refined and refined.key,
         **context.depends("phase2"),
+        **family.depends,
     }
 
     def make(folder: Path) -> dict[str, Any]:

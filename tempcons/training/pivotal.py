@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytorch_lightning as pl
 import torch
@@ -38,6 +38,10 @@ class PivotalConfig:
     lambda_l2: float = 10.0
     lambda_perceptual: float = 0.1
     stop_psnr_db: float | None = None
+
+    def over(self, passes: int, frames: int) -> PivotalConfig:
+        """The same with as many steps as ``passes`` over a clip of ``frames`` take."""
+        return replace(self, steps=math.ceil(passes * frames / self.batch))
 
 
 class FrameDataset(Dataset):

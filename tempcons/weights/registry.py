@@ -134,6 +134,17 @@ def verify(item: Entry, record: bool = False) -> str:
     return found
 
 
+def record(name: str) -> dict[str, str]:
+    """What run manifests tell of a file in use: name, kind, sha256, licence and page.
+
+    Raises:
+        WeightsError: missing, or not the published file.
+    """
+    item = entry(name)
+    values = {"name": name, "kind": item.kind or "array", "sha256": verify(item)}
+    return values | {"licence": item.licence, "card": item.page}
+
+
 def check_hash(item: Entry, path: Path) -> str:
     """SHA-256 of ``path``, compared with what is known of the entry.
 
