@@ -30,6 +30,8 @@ def needs(choice: str) -> list[str]:
     group, name = choice.split("=")
     if group != "edit":
         return NEEDS.get(choice, [])
+    if name == "direction":
+        return [f"edit.file={CONF / 'config.yaml'}"]  # any file that is there
     edit = yaml.safe_load((CONF / "edit" / f"{name}.yaml").read_text())
     if "embedded" in edit["sources"]:
         return []

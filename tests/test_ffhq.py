@@ -76,6 +76,8 @@ def test_an_edit_with_its_own_generator_refuses_pivotal_tuning():
         (["edit=happy"], "happy does not exist for family=ffhq.*embedded"),
         (["family=embedded", "edit=eyeglasses"], "eyeglasses does not exist for family=embedded.*ffhq"),
         (["edit.sources.ffhq.kind=generator"], "kind 'generator'.*mapper"),
+        (["edit=direction", "edit.file=nowhere.npy"], r"no file nowhere\.npy"),
+        (["edit=direction"], r"edit\.file"),
         (["edit.domain=out"], "surprised is a mapper but edit.domain=out"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -302,13 +304,19 @@ def test_restyle_and_nada_through_both_phases(base):
 
 
 @pytest.mark.slow
-def test_direction_on_optimised_codes(base):
-    few = ("inversion.projection.steps=3", "phase=direct")
-    _, manifest = go(base, "smile", "edit=smile", "inversion=optimization", *few)
+def test_directions_on_optimised_codes(base):
+    few = ("inversion=optimization", "inversion.projection.steps=3", "phase=direct")
+    _, manifest = go(base, "smile", "edit=smile", *few)
     inverted, edited = (stage_folder(manifest, stage) for stage in ("invert", "edit"))
     codes, moved = (load_file(f / "codes.safetensors")["codes"] for f in (inverted, edited))
     torch.testing.assert_close(moved, codes + 3)
     assert "e4e-ffhq" not in {w["name"] for w in manifest["weights"]}
+    own = np.zeros((ROWS, STYLE_DIM))
+    own[2] = 1
+    np.save(base / "own.npy", own)
+    _, manifest = go(base, "own", "edit=direction", f"edit.file={base / 'own.npy'}", "edit.strength=2", *few)
+    moved = load_file(stage_folder(manifest, "edit") / "codes.safetensors")["codes"]
+    torch.testing.assert_close(moved - codes, 2 * torch.from_numpy(own).float().expand_as(codes))
 
 
 def test_flow_and_perceptual_kinds(base):

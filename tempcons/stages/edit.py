@@ -18,7 +18,7 @@ from tempcons.media.frames import FrameStore
 from tempcons.models.stylegan2 import Generator
 from tempcons.stages.invert import load_generator
 from tempcons.stages.render import render_frames
-from tempcons.store.artefact import Store
+from tempcons.store.artefact import Store, hash_file
 from tempcons.types import Aligned, Domain, Edited, Latents
 from tempcons.weights import registry
 from tempcons.weights.assets import Asset, load_asset, load_state, save_state
@@ -29,8 +29,8 @@ VERSION = 1
 FILE_KINDS = {"direction": "direction", "generator": "generator_difference"}
 # Domain of each kind of source, by family.
 KINDS = {
-    "embedded": {"direction": "in", "generator": "out"},
-    "ffhq": {"direction": "in", "mapper": "in", "checkpoint": "out"},
+    "embedded": {"direction": "in", "file": "in", "generator": "out"},
+    "ffhq": {"direction": "in", "file": "in", "mapper": "in", "checkpoint": "out"},
 }
 
 
@@ -39,9 +39,10 @@ class EditSource:
     """Where an edit comes from in one family.
 
     Attributes:
-        kind: "direction" (codes move along it), "mapper" (a StyleCLIP mapper moves them), "generator"
-            (weight differences of an adapted one) or "checkpoint" (a whole adapted generator).
-        weights: name of the file.
+        kind: "direction" (codes move along it), "file" (along the user's own), "mapper" (a StyleCLIP
+            mapper moves them), "generator" (weight differences of an adapted one) or "checkpoint" (a
+            whole adapted generator).
+        weights: name of the file; for "file" its path.
     """
 
     kind: str
@@ -72,6 +73,7 @@ class EditConfig:
         sources: by family.
         alpha: step of phase 1 by recipe, where the paper names one for this edit.
         strengths: the usual strength by family, where it differs; ``strength`` refers to it.
+        file: the user's own direction, which sources of kind "file" refer to.
     """
 
     name: str
@@ -81,6 +83,7 @@ class EditConfig:
     sources: dict[str, EditSource]
     alpha: dict[str, float] = field(default_factory=dict)
     strengths: dict[str, float] = field(default_factory=dict)
+    file: str | None = None
 
     def __post_init__(self) -> None:
         if self.domain not in ("in", "out"):
@@ -107,11 +110,16 @@ class EditConfig:
                 f"{self.name} is a {source.kind} but edit.domain={self.domain}",
                 f"a {source.kind} edit is domain={fits[source.kind]}",
             )
+        if source.kind == "file" and not Path(source.weights).is_file():
+            raise ConfigError(
+                "edit", f"no file {source.weights}", "edit.file=PATH of a .npy or .pt direction"
+            )
         return source
 
     def official_weights(self, family: str) -> list[str]:
         """Names of the downloads it needs."""
-        return [] if family == "embedded" else [self.source(family).weights]
+        source = self.source(family)
+        return [] if family == "embedded" or source.kind == "file" else [source.weights]
 
 
 def anchor_frame(frame_ids: np.ndarray, anchor: int | None) -> int:
@@ -161,6 +169,27 @@ def blend(base: Generator, adapted: Generator, strength: float) -> Generator:
     return adapted
 
 
+def load_change(source: EditSource, family: Family, strength: float) -> Change:
+    """The edit of a source.
+
+    Raises:
+        WeightsError: its file is missing, damaged, or made for another generator.
+    """
+    if source.kind == "file":
+        return load_own(Path(source.weights), family, strength)
+    load = load_embedded if family.name == "embedded" else load_official
+    return load(source, family, strength)
+
+
+def load_own(path: Path, family: Family, strength: float) -> Change:
+    """The user's own direction: .npy or .pt, (D,), (1, D), (L, D) or (1, L, D)."""
+    base = family.generator
+    move = strength * load_direction(path, base.n_latent, base.style_dim)
+    record = {"name": path.name, "kind": "direction", "sha256": hash_file(path)}
+    record |= {"licence": "the user's own", "card": str(path)}
+    return Change(record, base, lambda codes, g: (codes + move, g))
+
+
 def load_embedded(source: EditSource, family: Family, strength: float) -> Change:
     """An edit that comes with the package."""
     asset = load_asset(source.weights, FILE_KINDS[source.kind])
@@ -205,8 +234,7 @@ def run(
 ) -> Edited:
     """The direct edit: codes, generator and frames, which training reads."""
     source = config.source(family.name)
-    load = load_embedded if family.name == "embedded" else load_official
-    change = load(source, family, config.strength)
+    change = load_change(source, family, config.strength)
     anchor_id = anchor_frame(latents.frame_ids, anchor)
     depends = {
         "version": VERSION,
