@@ -33,4 +33,4 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
-	$(RUN)/mypy tempcons train.py experiments tests
+	$(RUN)/mypy tempcons train.py

@@ -90,7 +90,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     """``value`` as the type of a dataclass field."""
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)  # type: ignore[arg-type]
-    origin, arguments = getattr(hint, "__origin__", None), getattr(hint, "__args__", ())
+    origin = getattr(hint, "__origin__", None)
+    arguments: tuple[Any, ...] = getattr(hint, "__args__", ())
     if arguments and type(None) in arguments:
         inner = next(a for a in arguments if a is not type(None))
         return None if value is None else convert(inner, value, where)

@@ -10,21 +10,25 @@ CVPR 2021.
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from tempcons.check import WeightsError, check_shape
-from tempcons.models.stylegan2 import EqualLinear, Generator
+from tempcons.models.stylegan2 import EqualLinear, Generator, StyledConv, ToRGB
 
 
 def style_layers(generator: Generator, with_rgb: bool) -> list[EqualLinear]:
     """Affine layers in the order of style space: per resolution its convolutions, then its RGB output."""
+    # nn.ModuleList yields plain modules to a type checker.
+    convs = cast(list[StyledConv], list(generator.convs))
+    to_rgbs = cast(list[ToRGB], list(generator.to_rgbs))
     layers = [generator.conv1.conv.modulation]
     if with_rgb:
         layers.append(generator.to_rgb1.conv.modulation)
-    for block, to_rgb in enumerate(generator.to_rgbs):
-        layers += [generator.convs[2 * block + i].conv.modulation for i in range(2)]
+    for block, to_rgb in enumerate(to_rgbs):
+        layers += [convs[2 * block + i].conv.modulation for i in range(2)]
         if with_rgb:
             layers.append(to_rgb.conv.modulation)
     return layers
@@ -52,7 +56,7 @@ def shift_styles(generator: Generator, direction: Tensor, strength: float) -> Ge
     edited = copy.deepcopy(generator)
     layers = style_layers(edited, lengths[len(direction)])
     for layer, change in zip(layers, direction.split([len(x.bias) for x in layers]), strict=True):
-        layer.bias += strength * change.to(layer.bias)
+        layer.bias.add_(strength * change.to(layer.bias))
     return edited
 
 

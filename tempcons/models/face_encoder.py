@@ -6,6 +6,7 @@ head that predicts all rows as offsets from the mean code.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -22,6 +23,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +49,7 @@ class FaceEncoder(nn.Module):
         resolutions = list(TRUNK)
         self.downs = nn.ModuleDict()
         self.blocks = nn.ModuleDict()
-        for before, here in zip(resolutions, resolutions[1:], strict=False):
+        for before, here in itertools.pairwise(resolutions):
             self.downs[str(here)] = nn.Conv2d(TRUNK[before], TRUNK[here], 3, stride=2, padding=1)
             self.blocks[str(here)] = ResidualBlock(TRUNK[here])
         self.to_head = nn.Conv2d(TRUNK[4], head_channels, 1)

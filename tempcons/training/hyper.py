@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tempcons.check import ConfigError
 
@@ -56,7 +57,7 @@ class Hyper:
     target_anchor: float
     target_data: float
     pairs: str
-    mapper_init: str
+    mapper_init: Literal["random", "zero"]
     visibility: float
     difference_scale: float
     outside_power: float

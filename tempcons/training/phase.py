@@ -73,7 +73,8 @@ class ConsistencyPhase(pl.LightningModule):
             size = (pictures.shape[-2], pictures.shape[-1])
             to_input = network.map_of_features(features, self.features_of("input", batch), size)
             difference = callback.difference_mask(to_input)
-            masks = callback.at_flow_size(difference).chunk(2)
+            mask_anchor, mask_frame = callback.at_flow_size(difference).chunk(2)
+            masks = (mask_anchor, mask_frame)
         geometry = None
         if self.hyper.lambda_photo or self.hyper.lambda_eps:
             anchor, frame = small.chunk(2)
@@ -85,7 +86,8 @@ class ConsistencyPhase(pl.LightningModule):
         if pair.geometry is None:
             return {}
         network = self.perceptual_distance
-        warped, inside = warp_pair(*pair.small.chunk(2), pair.geometry)
+        anchor, frame = pair.small.chunk(2)
+        warped, inside = warp_pair(anchor, frame, pair.geometry)
         size = (warped.shape[-2], warped.shape[-1])
         distances = network.map_of_features(pair.small_features, network.features(warped), size)
         photo = photometric_loss(distances, inside, pair.geometry)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -88,7 +89,7 @@ class PivotalTuning(pl.LightningModule):
         if limit is not None and self.trainer.callback_metrics["psnr_db_epoch"] >= limit:
             self.trainer.should_stop = True
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         trained = [p for p in self.generator.parameters() if p.requires_grad]
         optimiser = torch.optim.Adam(trained, lr=self.config.lr)
         steps = self.config.steps

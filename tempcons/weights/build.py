@@ -227,7 +227,9 @@ def build_mapper(found: Layout, n_latent: int | None = None) -> LevelsMapper:
             raise WeightsError("weights", f"option no_{level}_mapper contradicts the tensors")
     dim = _width(found.state, next(iter(found.state)))
     with torch.device("meta"):
-        mapper = LevelsMapper(dim, rows, **levels)
+        mapper = LevelsMapper(
+            dim, rows, coarse=levels["coarse"], medium=levels["medium"], fine=levels["fine"]
+        )
     return fill(mapper, found.state)
 
 
