@@ -181,8 +181,13 @@ def paste_poisson(frame: np.ndarray, picture: Tensor, quad: np.ndarray, mask: Te
     return result
 
 
+THINNEST_PX = 3
+
+
 def _seamless(face: np.ndarray, source: np.ndarray, inside: np.ndarray) -> np.ndarray:
     mask = inside.astype(np.uint8) * 255
     left, top, width, height = cv2.boundingRect(mask)
+    if min(width, height) < THINNEST_PX:
+        return source  # nothing inside its rim: OpenCV fails on a region this thin
     centre = (left + width // 2, top + height // 2)
     return cv2.seamlessClone(face, source, mask, centre, cv2.NORMAL_CLONE)
