@@ -61,7 +61,7 @@ def edge_mask(size: int, feather: float) -> Tensor:
 
     With ``feather`` 0 it is 1 everywhere.
     """
-    if feather <= 0:
+    if feather * size < 1e-6:
         return torch.ones(size, size)
     depth = torch.minimum(torch.arange(size), torch.arange(size).flip(0)) + 0.5
     inside = torch.minimum(depth[:, None], depth[None]) / (feather * size)

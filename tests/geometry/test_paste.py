@@ -95,6 +95,7 @@ def test_the_picture_lies_where_the_quad_says() -> None:
     assert result[40, 40].tolist() == [0, 0, 0]
 
 
+@settings(deadline=None)
 @given(st.integers(4, 200), st.floats(0, 0.5))
 def test_edge_masks_are_soft_and_in_range(size: int, feather: float) -> None:
     mask = edge_mask(size, feather)
