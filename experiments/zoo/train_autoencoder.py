@@ -4,7 +4,8 @@
 
 FOLDER holds square pictures; the optional CSV (columns ``file``, ``identity``, ``colour``) keeps
 persons on one side of the split. Training grows 32 -> 64 -> 128 px, each stage for a given number
-of seconds with a cosine learning rate, and goes on from ``state.pt`` after a kill.
+of seconds with a cosine learning rate, and goes on from ``state.pt`` after a kill. ``--warm-start
+STATE`` starts at 128 px from the averaged weights of another run instead of from nothing.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--perceptual", type=float, default=0.0, help="weight of lite0 features at 128 px")
     parser.add_argument("--l1", type=float, default=1.0, help="weight of the mean absolute error")
     parser.add_argument("--l2", type=float, default=4.0, help="weight of the mean squared error")
+    parser.add_argument("--warm-start", type=Path, metavar="STATE", help="state.pt of another run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -159,6 +161,11 @@ def main() -> None:
         optimiser.load_state_dict(state["optimiser"])
         first, spent, step, images = state["at"]
         print(f"going on at stage {first}, {spent:.0f} s, {images} images", flush=True)
+    elif args.warm_start:
+        for each in (models, average):
+            each.load_state_dict(torch.load(args.warm_start, weights_only=True)["average"])
+        first = 2
+        print(f"starting from {args.warm_start} at {SIZE} px", flush=True)
 
     perceptual = None
     if args.perceptual:

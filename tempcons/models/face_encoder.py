@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 LEAKY_SLOPE = 0.2
 TRUNK = {64: 32, 32: 64, 16: 128, 8: 192, 4: 256}
+# Two blocks where maps are small: depth is cheap there, and the 4x4 block alone holds half of the weights.
+BLOCKS = {32: 1, 16: 2, 8: 2, 4: 1}
 
 
 class ResidualBlock(nn.Module):
@@ -51,7 +53,7 @@ class FaceEncoder(nn.Module):
         self.blocks = nn.ModuleDict()
         for before, here in itertools.pairwise(resolutions):
             self.downs[str(here)] = nn.Conv2d(TRUNK[before], TRUNK[here], 3, stride=2, padding=1)
-            self.blocks[str(here)] = ResidualBlock(TRUNK[here])
+            self.blocks[str(here)] = nn.Sequential(*(ResidualBlock(TRUNK[here]) for _ in range(BLOCKS[here])))
         self.to_head = nn.Conv2d(TRUNK[4], head_channels, 1)
         self.head = nn.Linear(head_channels * 16, n_latent * style_dim)
         nn.init.normal_(self.head.weight, std=1.0 / math.sqrt(head_channels * 16))
