@@ -1,4 +1,4 @@
-"""Read a sweep: ``python -m tempcons.sweep status|table|pareto DIR``."""
+"""Read a sweep: ``python -m tempcons.sweep status|table|summary|pareto DIR``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tempcons.check import InputError
 from tempcons.cli import report_errors
 from tempcons.sweep.folder import Job, count, read_sweep, require_whole, swept
 from tempcons.sweep.pareto import draw
+from tempcons.sweep.summary import summary
 from tempcons.sweep.table import comma_separated, markdown
 
 
@@ -24,10 +25,11 @@ def main(arguments: Sequence[str]) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser("python -m tempcons.sweep", description="Read the folder of a sweep.")
-    commands = top.add_subparsers(required=True, metavar="status|table|pareto")
+    commands = top.add_subparsers(required=True, metavar="status|table|summary|pareto")
     for name, function, about in (
         ("status", status, "which jobs are done, failed or missing"),
         ("table", table, "swept settings and figures of the finished jobs"),
+        ("summary", seeds, "all variants, averaged over the seeds"),
         ("pareto", pareto, "plot of E_warp against the distance to the direct edit"),
     ):
         command = commands.add_parser(name, help=about, description=about)
@@ -61,6 +63,11 @@ def table(options: argparse.Namespace) -> None:
     """Print the table."""
     done = finished_jobs(options.folder)
     print(comma_separated(done) if options.csv else markdown(done), end="" if options.csv else "\n")
+
+
+def seeds(options: argparse.Namespace) -> None:
+    """Print the table of variants."""
+    print(summary(options.folder, finished_jobs(options.folder)))
 
 
 def pareto(options: argparse.Namespace) -> None:
