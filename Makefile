@@ -1,19 +1,21 @@
 # make demo    the whole way on the demo clip; DEMO_ARGS="edit=nada_sketch" changes it
 # make test    all tests; PYTEST_ARGS="-k warp" picks some
 # make lint    ruff and mypy
+# make bench   memory and time of a long clip from frame to frame (needs 40 GB of disk); BENCH_ARGS="--seconds 10"
 # make setup   only the virtual environment (what the others do first)
 
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 TEST_PROCESSES ?= 2
 
 RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := demo
-.PHONY: setup demo test lint
+.PHONY: setup demo test lint bench
 
 setup: $(INSTALLED)
 
@@ -33,4 +35,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
-	$(RUN)/mypy tempcons train.py
+	$(RUN)/mypy tempcons train.py experiments tests
+
+bench: $(INSTALLED)
+	$(RUN)/python experiments/bench_long_clip.py $(BENCH_ARGS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from tempcons.cli import check_choices, expand_arguments, report_errors
+from tempcons.cli import check_choices, expand_arguments, expand_stack, report_errors
 from tempcons.sweep.job import Objectives, run_job
 
 CONF = Path(__file__).parent / "conf"
@@ -21,7 +21,7 @@ def train(config: DictConfig) -> Objectives | None:
 
 
 if __name__ == "__main__":
-    sys.argv = expand_arguments(sys.argv)
     with report_errors():
+        sys.argv = expand_stack(expand_arguments(sys.argv), CONF)
         check_choices(sys.argv[1:], CONF)
         train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,15 @@ def near_names(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(names)}"
+
+
+def check_number(name: str, value: float, low: float = -math.inf, above: bool = False) -> None:
+    """Raise ConfigError unless a setting is finite and at least ``low`` (or above it)."""
+    if not math.isfinite(value):
+        raise ConfigError("config", f"{name} = {value}", "a finite number expected")
+    if value < low or (above and value == low):
+        wanted = f"{low:g} or more" if not above else f"more than {low:g}" if low else "it must be positive"
+        raise ConfigError("config", f"{name} = {value}", wanted)
 
 
 def check_shape(tensor: Tensor, shape: Sequence[int | None], name: str) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import yaml
 
 from tempcons.check import ConfigError, TempconsError, near_names
 
 STOPPED = 130
+STACK = "edit.stack="
+STACK_EXAMPLE = 'such as "edit.stack=[surprised,happy:0.5]", in quotes or without spaces'
 
 
 @contextmanager
@@ -45,18 +50,74 @@ def expand_arguments(argv: list[str]) -> list[str]:
     return [*argv, "--resolve"] if asks and "--resolve" not in argv else argv
 
 
-def check_choices(arguments: Sequence[str], conf: Path) -> None:
-    """Refuse ``group=option`` where the option does not exist, suggesting near names.
+def settings_of(conf: Path) -> list[str]:
+    """Names at the top level of the composed configuration: settings, groups and their packages."""
+    primary = yaml.safe_load((conf / "config.yaml").read_text())
+    listed = [str(key) for item in primary["defaults"] if isinstance(item, dict) for key in item]
+    groups = [name for key in listed for name in key.split()[-1].split("@")]
+    return [name for name in dict.fromkeys([*primary, *groups]) if name != "defaults" and "/" not in name]
+
+
+def expand_stack(arguments: Sequence[str], conf: Path) -> list[str]:
+    """``edit.stack=[surprised,happy:0.5]`` as Hydra composes it: ``edit=stack``, each edit in its own place.
 
     Raises:
-        ConfigError: an unknown edit, family, recipe, ...
+        ConfigError: not a list, an unknown or repeated edit, or another edit chosen beside it.
     """
+    given = [a for a in arguments if a.startswith(STACK)]
+    if not given:
+        return list(arguments)
+    others = [a for a in arguments if a not in given and a != "edit=stack"]
+    chosen = [a for a in others if a.startswith("edit=")]
+    if len(given) > 1 or chosen:
+        raise ConfigError("config", f"{' '.join([*given, *chosen])}: one list names all edits", STACK_EXAMPLE)
+    parts = stack_parts(given[0].removeprefix(STACK), conf)
+    told = [f"edit.name={'+'.join(parts)}", f"edit.domain={stack_domain(parts, conf)}"]
+    layers = [f"+edit@edit.layers.{name}={name}" for name in parts]
+    strengths = [f"edit.layers.{name}.strength={s}" for name, s in parts.items() if s is not None]
+    # The user's own arguments come last, so that they win.
+    return [*others[:1], "edit=stack", *layers, *told, *strengths, *others[1:]]
+
+
+def stack_domain(names: Iterable[str], conf: Path) -> str:
+    """Out-of-domain if one of the edits is: the recipe's values go by it."""
+    files = [conf / "edit" / f"{name}.yaml" for name in names]
+    return "out" if "out" in [yaml.safe_load(file.read_text())["domain"] for file in files] else "in"
+
+
+def stack_parts(text: str, conf: Path) -> dict[str, str | None]:
+    """Names of edits, and their strengths where told, from a list in brackets."""
+    listed = re.fullmatch(r"\[([^\[\]]+)\]", text.strip())
+    if listed is None:
+        raise ConfigError("config", f"{STACK}{text} is no list of edits", STACK_EXAMPLE)
+    known = [p.stem for p in (conf / "edit").glob("*.yaml") if p.stem != "stack"]
+    parts: dict[str, str | None] = {}
+    for item in listed[1].split(","):
+        name, _, strength = (part.strip() for part in item.partition(":"))
+        if name not in known:
+            raise ConfigError("config", f"no edit named {name!r} for edit.stack", near_names(name, known))
+        if name in parts:
+            raise ConfigError("config", f"edit.stack names {name} twice", "give it a strength, as in happy:2")
+        parts[name] = strength or None
+    return parts
+
+
+def check_choices(arguments: Sequence[str], conf: Path) -> None:
+    """Refuse unknown settings, and ``group=option`` where the option does not exist, suggesting near names.
+
+    Raises:
+        ConfigError: an unknown edit, family, recipe, ..., or a name that the configuration hasn't.
+    """
+    settings = settings_of(conf)
     for argument in arguments:
         group, _, chosen = argument.partition("=")
+        name = re.split(r"[./@:]", group.lstrip("+~"))[0]
+        if chosen and name.isidentifier() and name not in settings:
+            raise ConfigError("config", f"no setting {name!r}", near_names(name, settings))
         folder = conf / group.partition("@")[0]
         if not chosen or not group.isidentifier() or not folder.is_dir():
             continue
         known = [p.stem for p in folder.glob("*.yaml")]
-        for option in chosen.split(","):
+        for option in filter(None, chosen.strip("[]").split(",")):
             if option not in known:
                 raise ConfigError("config", f"no {group} named {option!r}", near_names(option, known))

@@ -20,8 +20,11 @@ from tempcons.models.stylegan2 import Generator
 from tempcons.weights import registry
 from tempcons.weights.assets import Asset, load_asset
 from tempcons.weights.build import LoadedEncoder
-from tempcons.weights.load import load_encoder, load_generator, load_raft, load_state
+from tempcons.weights.load import load_encoder, load_generator, load_raft, load_state_dict
 
+EMBEDDED_PARTS = ("generator", "encoder", "sampler")
+# alpha_interp as a share of the typical distance between a face's code and a sampled one, where it isn't set.
+TYPICAL_SHARE = 0.3
 # Kinds of official flow networks, and of LPIPS with the name of its trunk's weights.
 RAFT_KINDS = ("raft_small", "raft_large")
 LPIPS_KINDS = {
@@ -45,6 +48,11 @@ class FlowConfig:
     updates: int = 12
     weights: str | None = None
 
+    def __post_init__(self) -> None:
+        if (self.size is not None and self.size < 1) or self.upscale < 1 or self.updates < 1:
+            found = f"size {self.size}, upscale {self.upscale}, updates {self.updates}"
+            raise ConfigError("config", f"the family's flow has {found}", "1 or more of each")
+
     def official_weights(self) -> list[str]:
         """Names of the downloads it needs.
 
@@ -66,6 +74,7 @@ class FamilyConfig:
         name: "embedded" or "ffhq".
         crop_scale: side of the crop as a share of FFHQ's.
         crop_centre: centre of the crop, in eye-to-mouth vectors below the eyes.
+        crop_fade: beyond the picture its reflection blurs and fades out, as in FFHQ.
         generator: name of the generator's weights.
         perceptual: "lite0", "lpips_alex", "lpips_vgg" or "lpips_squeeze".
         encoder: name of the encoder's weights (embedded).
@@ -83,6 +92,7 @@ class FamilyConfig:
     crop_centre: float
     generator: str
     perceptual: str
+    crop_fade: bool = False
     encoder: str | None = None
     sampler: str | None = None
     encoders: dict[str, str] = field(default_factory=dict)
@@ -92,15 +102,28 @@ class FamilyConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     second_flow: FlowConfig = field(default_factory=lambda: FlowConfig(kind="farneback"))
 
+    def __post_init__(self) -> None:
+        if not self.crop_scale > 0:
+            raise ConfigError("config", f"family.crop_scale = {self.crop_scale}", "it must be positive")
+        if not 0 <= self.truncation <= 1:
+            raise ConfigError("config", f"family.truncation = {self.truncation}", "a share from 0 to 1")
+        if self.alpha_interp is not None and not self.alpha_interp > 0:
+            raise ConfigError("config", f"family.alpha_interp = {self.alpha_interp}", "positive, or null")
+
     def official_weights(self, encoder: str | None) -> list[str]:
-        """Names of the downloads it needs with an inversion's encoder (None: without); none if embedded."""
+        """Names of the downloads it needs with an inversion's encoder (None: without)."""
+        measuring = self.measuring_weights()
         if self.name == "embedded":
-            return []
+            return measuring
         if encoder is not None and encoder not in self.encoders:
             raise ConfigError("family", f"no encoder {encoder!r}", near_names(encoder, self.encoders))
-        names = [self.generator] + ([] if encoder is None else [self.encoders[encoder]])
-        names += [LPIPS_KINDS[self.perceptual][1]] if self.perceptual in LPIPS_KINDS else []
-        return names + self.flow.official_weights() + self.second_flow.official_weights()
+        return [self.generator] + ([] if encoder is None else [self.encoders[encoder]]) + measuring
+
+    def measuring_weights(self) -> list[str]:
+        """Downloads of the perceptual and flow networks; none if they come with a package."""
+        trunk = [LPIPS_KINDS[self.perceptual][1]] if self.perceptual in LPIPS_KINDS else []
+        names = trunk + self.flow.official_weights() + self.second_flow.official_weights()
+        return list(dict.fromkeys(names))
 
 
 class OfficialEncoder(nn.Module):
@@ -128,7 +151,7 @@ class Family:
         mean_code: (L, D).
         alpha_interp: distance of the local regularisation in this family's code units.
         records: name, sha256 and licence of every weight file used.
-        depends: settings that the phases' results depend on beside the weights.
+        depends: what results depend on, by part: hashes of weights and settings (:func:`depends_on`).
     """
 
     name: str
@@ -145,13 +168,28 @@ class Family:
     perceptual: FeatureDistance
     device: torch.device
     records: list[dict[str, str]]
-    depends: dict[str, Any] = field(default_factory=dict)
+    depends: dict[str, dict[str, Any]]
+
+    def reads(self, *parts: str) -> dict[str, dict[str, Any]]:
+        """The parts of ``depends`` that a stage reads, for its key."""
+        return {part: self.depends[part] for part in parts}
 
     def place(self) -> None:
         """Bring the flow and perceptual networks to the device (a fit leaves them on the CPU)."""
         for network in (self.flow, self.second_flow, self.perceptual):
             if isinstance(network, nn.Module):
                 network.to(self.device)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """A family's way between pictures and codes; as in :class:`Family`."""
+
+    generator: Generator
+    encoder: nn.Module | None
+    sample_codes: Callable[[int, torch.Generator], Tensor]
+    mean_code: Tensor
+    alpha_interp: float
 
 
 def build_flow(config: FlowConfig) -> FlowNetwork:
@@ -184,7 +222,7 @@ def build_perceptual(kind: str) -> FeatureDistance:
         known = ("lite0", *LPIPS_KINDS)
         raise ConfigError("family", f"perceptual = {kind!r}", near_names(kind, known))
     net, trunk = LPIPS_KINDS[kind]
-    return LpipsDistance(cast(LpipsNet, net), load_state(registry.require([trunk])[trunk]))
+    return LpipsDistance(cast(LpipsNet, net), load_state_dict(registry.require([trunk])[trunk]))
 
 
 def generator_from_asset(asset: Asset) -> Generator:
@@ -217,11 +255,8 @@ def load_embedded(config: FamilyConfig, device: torch.device) -> Family:
     """The networks that come with the package."""
     if config.encoder is None or config.sampler is None:
         raise ConfigError("family", "family.encoder or family.sampler is not set", "family=embedded has both")
-    files = [
-        load_asset(config.generator, "generator"),
-        load_asset(config.encoder, "encoder"),
-        load_asset(config.sampler, "sampler"),
-    ]
+    names = (config.generator, config.encoder, config.sampler)
+    files = [load_asset(name, part) for name, part in zip(names, EMBEDDED_PARTS, strict=True)]
     generator = generator_from_asset(files[0])
     encoder = FaceEncoder(**files[1].config["encoder"])
     encoder.load_state_dict(files[1].tensors)
@@ -229,22 +264,14 @@ def load_embedded(config: FamilyConfig, device: torch.device) -> Family:
     sampler = CodeSampler(
         files[2].tensors["mean"], files[2].tensors["basis"], files[2].config["typical_distance"]
     )
+    records = [file.record for file in files]
+    own = {part: record["sha256"] for part, record in zip(EMBEDDED_PARTS, records, strict=True)}
+    records += [registry.record(name) for name in config.measuring_weights()]
     alpha_interp = config.alpha_interp
-    return Family(
-        name=config.name,
-        size=generator.size,
-        crop=CropRule(config.crop_scale, config.crop_centre),
-        generator=generator,
-        encoder=encoder,
-        sample_codes=sampler,
-        mean_code=sampler.mean,
-        alpha_interp=0.3 * sampler.typical_distance if alpha_interp is None else alpha_interp,
-        flow=build_flow(config.flow),
-        flow_size=config.flow.size or generator.size,
-        second_flow=build_flow(config.second_flow),
-        perceptual=build_perceptual(config.perceptual),
-        device=device,
-        records=[file.record for file in files],
+    if alpha_interp is None:
+        alpha_interp = TYPICAL_SHARE * sampler.typical_distance
+    return assemble(
+        config, Coding(generator, encoder, sampler, sampler.mean, alpha_interp), device, records, own
     )
 
 
@@ -256,28 +283,75 @@ def load_official(config: FamilyConfig, device: torch.device, encoder: str | Non
     paths = registry.require(names)
     loaded = load_generator(paths[config.generator], config.size)
     generator = loaded.generator.requires_grad_(False)
+    records = [registry.record(name) for name in names]
+    hashes = {record["name"]: record["sha256"] for record in records}
+    own = {"generator": hashes[config.generator]}
+    if encoder is not None:
+        own["encoder"] = hashes[config.encoders[encoder]]
     mean = mean_style(generator) if loaded.latent_avg is None else loaded.latent_avg
+    coding = Coding(
+        generator,
+        None if encoder is None else official_encoder(config.encoders[encoder], generator),
+        MappingSampler(generator, mean, config.truncation),
+        mean.expand(generator.n_latent, -1).clone(),
+        config.alpha_interp,
+    )
+    return assemble(config, coding, device, records, own)
+
+
+def assemble(
+    config: FamilyConfig,
+    coding: Coding,
+    device: torch.device,
+    records: list[dict[str, str]],
+    networks: dict[str, str],
+) -> Family:
+    """A family of loaded networks, with the flow and perceptual networks of its configuration.
+
+    Args:
+        records: of all weight files.
+        networks: hashes of those of ``coding``, for :func:`depends_on`.
+    """
     return Family(
         name=config.name,
-        size=generator.size,
-        crop=CropRule(config.crop_scale, config.crop_centre),
-        generator=generator,
-        encoder=None if encoder is None else official_encoder(config.encoders[encoder], generator),
-        sample_codes=MappingSampler(generator, mean, config.truncation),
-        mean_code=mean.expand(generator.n_latent, -1).clone(),
-        alpha_interp=config.alpha_interp,
+        size=coding.generator.size,
+        crop=CropRule(config.crop_scale, config.crop_centre, config.crop_fade),
+        **vars(coding),
         flow=build_flow(config.flow),
-        flow_size=config.flow.size or generator.size,
+        flow_size=config.flow.size or coding.generator.size,
         second_flow=build_flow(config.second_flow),
         perceptual=build_perceptual(config.perceptual),
         device=device,
-        records=[registry.record(name) for name in names],
-        depends={
-            "flow": asdict(config.flow),
-            "alpha_interp": config.alpha_interp,
-            "truncation": config.truncation,
-        },
+        records=records,
+        depends=depends_on(config, networks, records),
     )
+
+
+def depends_on(
+    config: FamilyConfig, networks: dict[str, str], records: list[dict[str, str]]
+) -> dict[str, dict[str, Any]]:
+    """What stages' results depend on in a family, by part.
+
+    Args:
+        networks: hashes of "generator", "encoder" and, where it has a file, "sampler".
+        records: of all weight files, for the hashes of flow and perceptual networks.
+
+    Returns:
+        "networks" (codes come from them), "perceptual", "flow", and "sampling" (of the local
+        regularisation).
+    """
+    hashes = {record["name"]: record["sha256"] for record in records}
+    trunk = LPIPS_KINDS[config.perceptual][1] if config.perceptual in LPIPS_KINDS else None
+    return {
+        "networks": {part: networks.get(part) for part in ("generator", "encoder")},
+        "perceptual": {"kind": config.perceptual, "sha256": trunk and hashes[trunk]},
+        "flow": {**asdict(config.flow), "sha256": [hashes[n] for n in config.flow.official_weights()]},
+        "sampling": {
+            "sampler": networks.get("sampler"),
+            "truncation": config.truncation,
+            "alpha_interp": config.alpha_interp,
+        },
+    }
 
 
 def official_encoder(name: str, generator: Generator) -> OfficialEncoder:

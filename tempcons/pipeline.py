@@ -1,6 +1,6 @@
 """The list of stages, in order.
 
-clip -> align -> invert -> edit -> phase 1 -> phase 2 -> figures, videos, manifest
+clip -> align -> invert -> edit -> phase 1 -> phase 2 -> phase 3, full frames -> figures, videos, manifest
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tempcons.check import InputError
@@ -17,20 +17,41 @@ from tempcons.family import Family, load_family
 from tempcons.media.frames import FrameStore
 from tempcons.metrics.evaluate import VideoMetrics
 from tempcons.runtime import pick_device, prepare_process
-from tempcons.schema import Config, writable
-from tempcons.stages import align, clip, edit, evaluate, invert, phase1, phase2, report
+from tempcons.schema import FRAME_PHASES, GENERATOR_PHASES, LATENT_PHASES, Config, writable
+from tempcons.stages import (
+    align,
+    baselines,
+    clip,
+    edit,
+    evaluate,
+    full_frame,
+    invert,
+    phase1,
+    phase2,
+    phase3,
+    render,
+    report,
+    stitch,
+)
+from tempcons.stages.baselines import Baseline, Bench, FolderBaseline, RecipeBaseline
+from tempcons.stages.full_frame import FullFrames
 from tempcons.stages.page import PageContent, write_page
+from tempcons.stages.page_alignment import AlignmentFacts
+from tempcons.stages.page_masks import Masks
 from tempcons.store.artefact import Store, hash_file, peak_memory_mb, write_json
+from tempcons.training.anchors import with_windows
 from tempcons.training.context import PhaseContext
 from tempcons.training.hyper import Hyper
 from tempcons.training.logging import RunLog, run_log
+from tempcons.training.mask_panels import FILE as MASK_FILE
+from tempcons.training.mask_panels import load_masks
 from tempcons.types import Aligned, Clip, Edited, Latents, Refined, Tuned
 from tempcons.weights import registry
 
 log = logging.getLogger(__name__)
 
 SMALLEST_FREE_MB = 300
-RESULTS = "metrics.json"
+RESULTS, REPORT = "metrics.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -55,6 +76,17 @@ class Optimised:
         found = {"phase1": self.refined, "phase2": self.tuned}
         return {name: result.frames for name, result in found.items() if result is not None}
 
+    def latest(self, edited: Edited) -> Edited:
+        """What the last phase made of the direct edit: codes, generator and frames."""
+        last = self.tuned or self.refined or edited
+        return replace(
+            edited,
+            codes=edited.codes if self.refined is None else self.refined.codes,
+            generator=edited.generator if self.tuned is None else self.tuned.generator,
+            frames=last.frames,
+            key=last.key,
+        )
+
 
 def run(config: Config, folder: Path) -> dict[str, float]:
     """Run all stages that ``config`` asks for; results go to ``folder``.
@@ -71,27 +103,39 @@ def run(config: Config, folder: Path) -> dict[str, float]:
         writable(place)
         check_space(place)
     store = Store(Path(config.output.cache))
+    config.edit.check_packages(config.family.name)
     registry.require(official_weights(config))
     family = load_family(config.family, pick_device(config.trainer.accelerator), config.inversion.encoder)
     with run_log(config.logger, folder, run_name(config, folder), config.composed) as logs:
         prepared = prepare(config, family, store)
+        bench = set_up(config, prepared, family, store)
+        # Made elsewhere: whether it fits the clip should be known before the costly stages.
+        ready, others = split(beside(config))
+        compared = baselines.run(ready, prepared.edited, family, bench)
         optimised = optimise(config, prepared.edited, family, store, logs)
-        variants = {"direct": prepared.edited.frames, **optimised.frames()}
-        variants |= compare(config, prepared.edited, family, store)
+        compared |= baselines.run(others, prepared.edited, family, bench)
+        variants = {"direct": prepared.edited.frames, **optimised.frames(), **compared}
         variants |= evaluate.controls(prepared.edited, family, store)
         measured = evaluate.run(prepared.edited, variants, family)
-        files = write_results(config, folder, prepared, optimised, measured, family, store)
+        full = put_back(config, prepared, optimised, family, store, logs)
+        shown = {name: compared[name] for name in config.baselines}
+        files = write_results(config, folder, prepared, shown, optimised, measured, full, family, store)
         last = list(optimised.frames())[-1:] or ["direct"]
         summary = measured[last[0]].summary
-        logs.log_results({k: v for k, v in summary.items() if isinstance(v, float)}, files)
+        figures = {k: v for k, v in summary.items() if isinstance(v, float)} | (full.plain if full else {})
+        playable = {name: path for name, path in files.items() if path.suffix == ".mp4"}
+        logs.log_results(figures, playable, report.pictures(folder))
     point_latest(folder, Path(config.output.root))
     report.print_table(
         {name: result.summary for name, result in measured.items()},
         f"{config.edit.name}, recipe {config.recipe}, {len(prepared.edited.frame_ids)} frames, "
         f"flow {family.flow.name}",
     )
-    print(f"video: {files['side_by_side']}\neverything: {folder}")
-    return {k: v for k, v in summary.items() if isinstance(v, float)}
+    if full is not None:
+        full_frame.print_table(full.figures)
+    video = files.get(render.FULL, files["side_by_side"])
+    print(f"video: {video}\nreport: {folder / REPORT}\neverything: {folder}")
+    return figures
 
 
 def official_weights(config: Config) -> list[str]:
@@ -99,6 +143,15 @@ def official_weights(config: Config) -> list[str]:
     return [
         *config.family.official_weights(config.inversion.encoder),
         *config.edit.official_weights(config.family.name),
+        *baseline_weights(config),
+    ]
+
+
+def baseline_weights(config: Config) -> list[str]:
+    """Names of the downloads of the baselines alone."""
+    edit, family = config.edit.name, config.family.name
+    return [
+        name for baseline in config.baselines.values() for name in baseline.official_weights(edit, family)
     ]
 
 
@@ -123,54 +176,133 @@ def prepare(config: Config, family: Family, store: Store) -> Prepared:
     taken = clip.run(config.clip, store)
     # A wrong anchor should be known before the costly stages.
     edit.anchor_frame(taken.frame_ids, config.anchor)
+    if config.phase in FRAME_PHASES:
+        full_frame.check_room(taken, Path(config.output.cache))
     aligned = align.run(taken, config.align, family.crop, family.size, store)
+    # Nor may it be a frame that is left out for want of a face.
+    edit.anchor_frame(aligned.frame_ids, config.anchor)
     latents = invert.run(aligned, family, config.inversion, config.trainer, store, config.seed)
-    edited = edit.run(latents, aligned, family, config.edit, config.anchor, store)
+    edited = edit.run(
+        latents, aligned, family, config.edit, config.anchor, store, config.trainer, config.seed
+    )
+    edited = with_windows(edited, aligned.scenes, config.anchors, config.anchor)
     return Prepared(taken, aligned, latents, edited)
+
+
+def own_context(config: Config, logs: RunLog) -> PhaseContext:
+    """What this run's own phases are told, beside those of the comparison."""
+    return PhaseContext(
+        config.recipe, config.hyper, config.trainer, config.seed, logs.loggers, config.metrics.every_epochs
+    )
 
 
 def optimise(config: Config, edited: Edited, family: Family, store: Store, logs: RunLog) -> Optimised:
     """The phases that ``phase`` names."""
-    context = PhaseContext(
-        config.recipe, config.hyper, config.trainer, config.seed, logs.loggers, config.metrics.every_epochs
-    )
+    return run_phases(config.phase, edited, family, own_context(config, logs), store)
+
+
+def run_phases(phase: str, edited: Edited, family: Family, context: PhaseContext, store: Store) -> Optimised:
+    """Phase 1, phase 2, both or neither."""
     refined = tuned = None
-    if config.phase in ("latent", "both"):
+    if phase in LATENT_PHASES:
         refined = phase1.run(edited, family, context, store)
-    if config.phase in ("generator", "both"):
+    if phase in GENERATOR_PHASES:
         tuned = phase2.run(edited, refined, family, context, store)
     return Optimised(refined, tuned)
 
 
-def compare(config: Config, edited: Edited, family: Family, store: Store) -> dict[str, FrameStore]:
-    """The same phases under the other recipe, for the table."""
-    if config.comparison is None or config.comparison_recipe is None:
-        return {}
-    hyper: Hyper = config.comparison
-    context = PhaseContext(config.comparison_recipe, hyper, config.trainer, config.seed, metrics_every=0)
-    refined = tuned = None
-    if config.phase in ("latent", "both"):
-        refined = phase1.run(edited, family, context, store)
-    if config.phase in ("generator", "both"):
-        tuned = phase2.run(edited, refined, family, context, store)
-    frames = list(Optimised(refined, tuned).frames().values())
-    return {f"recipe={config.comparison_recipe}": frames[-1]}
+def beside(config: Config) -> dict[str, Baseline]:
+    """What the result is measured beside: the other recipe of the table and the baselines asked for."""
+    other: dict[str, Baseline] = {}
+    if config.comparison is not None and config.comparison_recipe is not None:
+        name = config.comparison_recipe
+        other = {f"recipe={name}": RecipeBaseline(name, config.comparison)}
+    return other | config.baselines
+
+
+def split(found: dict[str, Baseline]) -> tuple[dict[str, Baseline], dict[str, Baseline]]:
+    """Baselines that were made elsewhere, and those still to be made."""
+    ready: dict[str, Baseline] = {
+        name: baseline for name, baseline in found.items() if isinstance(baseline, FolderBaseline)
+    }
+    return ready, {name: baseline for name, baseline in found.items() if name not in ready}
+
+
+def set_up(config: Config, prepared: Prepared, family: Family, store: Store) -> Bench:
+    """What baselines find; those with recipes of their own take the run's phases, or both if it has none."""
+
+    def context_of(recipe: str, hyper: Hyper) -> PhaseContext:
+        return PhaseContext(recipe, hyper, config.trainer, config.seed, metrics_every=0)
+
+    def phases(recipe: str, hyper: Hyper) -> FrameStore:
+        phase = config.phase if config.phase in LATENT_PHASES + GENERATOR_PHASES else "both"
+        done = run_phases(phase, prepared.edited, family, context_of(recipe, hyper), store)
+        return list(done.frames().values())[-1]
+
+    own = context_of(config.recipe, config.hyper)
+    return Bench(config.edit.name, prepared.latents, own, phases, store)
+
+
+def put_back(
+    config: Config, prepared: Prepared, optimised: Optimised, family: Family, store: Store, logs: RunLog
+) -> FullFrames | None:
+    """The face back in the frames of the source, for the phases that end there."""
+    if config.phase not in FRAME_PHASES:
+        return None
+    source, aligned, direct = prepared.clip, prepared.aligned, prepared.edited
+    latest = optimised.latest(direct)
+    if config.stitch.tuning is None:
+        result = stitch.run(source, aligned, latest, config.stitch, store)
+    else:
+        faces = phase3.run(source, aligned, latest, config.stitch, own_context(config, logs), store)
+        result = stitch.run(source, aligned, faces, config.stitch, store, before=latest)
+    longest = config.metrics.full_size
+    return full_frame.measure(source, aligned, direct, result, config.stitch, family, longest, store)
+
+
+def write_full(config: Config, folder: Path, prepared: Prepared, full: FullFrames) -> dict[str, Path]:
+    """The video that the user came for, and one that compares it with its source and plain pasting."""
+    made_by = f"{config.edit.name}, {config.family.name}, recipe {config.recipe}, phase {config.phase}"
+    compared = folder / "full_side_by_side.mp4"
+    return {
+        render.FULL: render.write_full(folder, full.stitched, prepared.clip, config.render, made_by),
+        compared.stem: full_frame.write_comparison(
+            compared, prepared.clip, prepared.aligned, prepared.edited, full.stitched, config.stitch
+        ),
+    }
+
+
+def recorded_masks(config: Config, optimised: Optimised) -> dict[str, Masks]:
+    """Masks and flow of some frames, by phase; without phases whose losses needed no flow."""
+    results = {"phase1": optimised.refined, "phase2": optimised.tuned}
+    cache = Path(config.output.cache)
+    found = {
+        name: load_masks(cache / name / result.key / MASK_FILE)
+        for name, result in results.items()
+        if result is not None
+    }
+    return {name: masks for name, masks in found.items() if masks}
 
 
 def write_results(
     config: Config,
     folder: Path,
     prepared: Prepared,
+    compared: dict[str, FrameStore],
     optimised: Optimised,
     measured: dict[str, VideoMetrics],
+    full: FullFrames | None,
     family: Family,
     store: Store,
 ) -> dict[str, Path]:
     """Videos, slices, figures, weights and manifest of a run."""
     edited = prepared.edited
-    shown = {"input": edited.aligned, "direct": edited.frames, **optimised.frames()}
+    shown = {"input": edited.aligned, "direct": edited.frames, **compared, **optimised.frames()}
     files = report.write_videos(folder, shown, prepared.clip.fps)
-    report.draw_slices(folder / "slices.png", shown, config.metrics.slice_row)
+    if full is not None:
+        files |= write_full(config, folder, prepared, full)
+    masks = recorded_masks(config, optimised)
+    report.draw_pictures(folder, shown, masks, config.metrics.slice_row)
     report.write_csv(folder / "per_frame.csv", measured)
     artefacts = {
         r["stage"]: Path(r["path"]) for r in store.records if r["stage"] in ("edit", "phase1", "phase2")
@@ -186,7 +318,9 @@ def write_results(
     report.copy_artefacts(folder, own)
     document = report.metrics_document(measured)
     controls = {name: document.pop(name) for name in evaluate.CONTROLS}
-    write_json(folder / RESULTS, {**document, "controls": controls})
+    whole = {full_frame.STAGE: full.figures} if full else {}
+    facts = AlignmentFacts(prepared.clip.frame_ids, prepared.aligned, full.figures if full else {})
+    write_json(folder / RESULTS, {**document, "controls": controls, **whole})
     source = prepared.clip.source
     report.write_manifest(
         folder / "manifest.json",
@@ -198,7 +332,10 @@ def write_results(
             "frame_ids": prepared.clip.frame_ids.tolist(),
             "audio": prepared.clip.has_audio,
         },
-        weights=family.records + store.info(artefacts["edit"])["weights"],
+        alignment={**facts.summary, "face_region": stitch.region_label(prepared.aligned, config.stitch)},
+        weights=family.records
+        + store.info(artefacts["edit"])["weights"]
+        + [registry.record(name) for name in baseline_weights(config)],
         networks={
             "flow": family.flow.name,
             "second_flow": family.second_flow.name,
@@ -212,7 +349,7 @@ def write_results(
         peak_memory_mb=round(peak_memory_mb()),
         outputs={name: path.name for name, path in files.items()},
     )
-    write_report(config, folder, prepared.clip, shown, files, measured)
+    write_report(config, folder, prepared.clip, shown, files, measured, masks, facts)
     return files
 
 
@@ -223,23 +360,30 @@ def write_report(
     shown: dict[str, FrameStore],
     files: dict[str, Path],
     measured: dict[str, VideoMetrics],
+    masks: dict[str, Masks],
+    facts: AlignmentFacts,
 ) -> Path:
     """The run's page, from the files written before it."""
     manifest = json.loads((folder / "manifest.json").read_text())
     settings = manifest.pop("settings")
+    metrics = json.loads((folder / RESULTS).read_text())
+    # On the page they have a table of their own.
+    metrics.pop(full_frame.STAGE, None)
     page = PageContent(
         title=f"{config.edit.name}, recipe {config.recipe}",
         videos={name: files[name] for name in shown},
-        metrics=json.loads((folder / RESULTS).read_text()),
+        metrics=metrics,
         per_frame=[{"variant": name, **row} for name, result in measured.items() for row in result.per_frame],
         frames=shown,
         fps=taken.fps,
         settings=settings,
         provenance=manifest,
-        frame_ids=taken.frame_ids.tolist(),
+        frame_ids=facts.aligned.frame_ids.tolist(),
         slice_row=config.metrics.slice_row,
+        masks=masks,
+        alignment=facts,
     )
-    return write_page(folder / "report.html", page)
+    return write_page(folder / REPORT, page)
 
 
 def point_latest(folder: Path, root: Path) -> None:

@@ -1,6 +1,6 @@
 """What travels from stage to stage: frozen values, joined by frame ids.
 
-clip -> aligned frames -> latents -> direct edit -> phase 1 -> phase 2 -> render, metrics, report
+clip -> aligned frames -> latents -> direct edit -> phase 1 -> phase 2 -> phase 3 -> full frames, report
 
 Frame ids number the frames of the source video from 0, whatever part or stride of it is used.
 Frames on disk are uint8 RGB arrays (T, H, W, 3), memory-mapped; :class:`FrameStore` turns them
@@ -9,7 +9,8 @@ into pictures (B, 3, H, W) in [-1, 1], and is the only way stages look at them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -58,6 +59,8 @@ class Aligned:
         quads: (T, 4, 2) float64, corners top-left, bottom-left, bottom-right, top-right in source
             pixels, continuous coordinates with pixel centres at whole numbers.
         found: (T,) bool, False where the landmarks were interpolated.
+        cuts: frame ids that begin a new scene, ascending; never the first frame.
+        raw_quads: ``quads`` before smoothing.
     """
 
     frames: FrameStore
@@ -65,7 +68,16 @@ class Aligned:
     landmarks: np.ndarray
     quads: np.ndarray
     found: np.ndarray
+    cuts: tuple[int, ...]
+    raw_quads: np.ndarray
     key: str
+
+    @property
+    def scenes(self) -> list[range]:
+        """Positions of each scene's frames; scenes without any are left out."""
+        edges = np.searchsorted(self.frame_ids, self.cuts).tolist()
+        pairs = pairwise([0, *edges, len(self.frame_ids)])
+        return [range(a, b) for a, b in pairs if a < b]
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,14 @@ class Latents:
 
 
 @dataclass(frozen=True)
+class AnchorWindow:
+    """Frames that are paired with one anchor, as positions."""
+
+    anchor: int
+    frames: range
+
+
+@dataclass(frozen=True)
 class Edited:
     """The direct edit: what training reads.
 
@@ -87,7 +107,9 @@ class Edited:
         codes: (T, L, D) edited W+ codes (in-domain) or the inversion's (out-of-domain).
         generator: renders ``codes`` into ``frames``.
         aligned: the aligned input, for the perceptual difference masks.
-        anchor_id: frame id of the anchor.
+        anchor_id: frame id of the anchor; of several, the middlemost.
+        windows: several anchors with their frames, in the order of time; those of one scene overlap,
+            those of different scenes don't. Empty: one anchor for all frames.
     """
 
     codes: Tensor
@@ -98,6 +120,24 @@ class Edited:
     domain: Domain
     anchor_id: int
     key: str
+    windows: tuple[AnchorWindow, ...] = ()
+
+    @property
+    def anchor_windows(self) -> tuple[AnchorWindow, ...]:
+        """``windows``, or the single one."""
+        anchor = self.frame_ids.tolist().index(self.anchor_id)
+        return self.windows or (AnchorWindow(anchor, range(len(self.frame_ids))),)
+
+    @property
+    def scenes(self) -> list[range]:
+        """Positions of each scene: windows that overlap belong to one."""
+        found: list[range] = []
+        for window in self.anchor_windows:
+            if found and window.frames.start < found[-1].stop:
+                found[-1] = range(found[-1].start, window.frames.stop)
+            else:
+                found.append(window.frames)
+        return found
 
 
 @dataclass(frozen=True)
@@ -121,8 +161,8 @@ class Tuned:
 
 
 @dataclass(frozen=True)
-class Stitched:
-    """Full frames of the clip with the edited face put back; ids as in the clip."""
+class StitchTuned:
+    """After phase 3: crops whose border meets the source, each rendered by a generator of its own."""
 
     frames: FrameStore
     frame_ids: np.ndarray
@@ -130,7 +170,14 @@ class Stitched:
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """Videos and pictures written for the user."""
+class Stitched:
+    """Full frames of the clip with the edited face put back; ids as in the clip.
 
-    files: dict[str, Path] = field(default_factory=dict)
+    ``seams`` holds the jump and flicker at the border, in levels of 255: of pasting plainly, of
+    blending alone, and of the result.
+    """
+
+    frames: FrameStore
+    frame_ids: np.ndarray
+    seams: dict[str, dict[str, float | None]]
+    key: str

@@ -10,14 +10,15 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
+Network = TypeVar("Network", bound=nn.Module)
 DEFAULT_FOLDER = Path(__file__).parents[1] / ".." / "shared" / "oracles"
 
 
@@ -71,6 +72,15 @@ def _value(key: str, tensor: Tensor, rule: Mapping[str, Any]) -> Tensor:
     return torch.from_numpy(np.asarray(mean + std * x, dtype=np.float64)).float()
 
 
+def filled(network: Network, rule: Mapping[str, Any]) -> Network:
+    """The network with the state of a rule, checked against the recorded hash if there is one."""
+    state = fill_by_rule(network.state_dict(), rule)
+    if "sha256" in rule:
+        assert state_sha256(state) == rule["sha256"]
+    network.load_state_dict(state)
+    return network.eval()
+
+
 def state_sha256(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key in sorted(state):
@@ -88,6 +98,12 @@ class Case:
     outputs: dict[str, Tensor]
     state: dict[str, Tensor]
     path: Path
+
+    def number_in_calls(self, name: str) -> int:
+        """The value of ``name=`` in the calls on record."""
+        found = re.search(rf"{name}=(\d+)", str(self.info["calls"]))
+        assert found is not None, name
+        return int(found[1])
 
     def close(self, name: str, got: Tensor) -> None:
         """Compare with a recorded output at the case's own tolerance."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from videos import moving_square
 
 from tempcons.media.frames import FrameStore
 from tempcons.media.write import VideoSettings, write_video
 from tempcons.stages.page import PageContent
+from tempcons.training.mask_panels import PairMasks
 
 FRAMES, FPS = 16, 8.0
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\"&"
@@ -39,6 +41,17 @@ def page_content(folder: Path) -> PageContent:
         provenance={"weights": [{"name": "generator"}, {"name": HOSTILE}], "seed": 0},
         frame_ids=list(range(40, 40 + FRAMES)),
         slice_row=0.5,
+        masks={"phase1": {40: pair_masks(0.0), 47: pair_masks(2.0)}, "phase2": {55: pair_masks(1.0, False)}},
+    )
+
+
+def pair_masks(motion_px: float, in_domain: bool = True) -> PairMasks:
+    """Masks that grow from left to right, and one flow to the right everywhere."""
+    ramp = torch.linspace(0, 1, 16).expand(1, 16, 16)
+    flow = torch.zeros(2, 16, 16)
+    flow[0] = motion_px
+    return PairMasks(
+        torch.zeros(3, 16, 16), flow, ramp, 1 - ramp if in_domain else None, torch.ones_like(ramp)
     )
 
 

@@ -1,7 +1,8 @@
 """train.py with a stand-in for the pipeline, whose figures follow from the settings at once.
 
 ``SWEEP_APP_STOP_AT`` names an alpha whose jobs wait to be killed when they run for the first time. Every run
-of a job leaves its process number in ran.txt.
+of a job leaves its process number in ran.txt, and under Ray its node in node.txt. ``SWEEP_APP_PAUSE_S`` makes
+jobs last a while.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ def stand_in(config: DictConfig, folder: Path) -> dict[str, float]:
     is_first = not (folder / "ran.txt").exists()
     with (folder / "ran.txt").open("a") as file:
         file.write(f"{os.getpid()}\n")
+    if "ray" in sys.modules:
+        node_id = sys.modules["ray"].get_runtime_context().get_node_id()
+        (folder / "node.txt").write_text(node_id)
+    time.sleep(float(os.environ.get("SWEEP_APP_PAUSE_S", 0)))
     if config.alpha < 0:
         raise ConfigError("config", f"alpha = {config.alpha}", "0 or more")
     if config.alpha > 1:
@@ -43,6 +48,7 @@ def stand_in(config: DictConfig, folder: Path) -> dict[str, float]:
     direct = {"e_warp": 9e-4, "e_long": 2e-3, "distance": 0.0, "sharpness": 1.0, "motion": 1.0}
     found = figures(config.lambda_r, config.alpha)
     write_json(folder / "metrics.json", {"direct": direct, "phase2": found, "controls": {}})
+    write_json(folder / "manifest.json", {"settings": {"alpha": config.alpha}, "outputs": {}})
     return found
 
 

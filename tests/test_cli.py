@@ -26,6 +26,11 @@ CONF = ROOT / "conf"
         ("family=embeded", "embedded"),
         ("inversion=ptii", "pti"),
         ("edit=surprised,hapy", "happy"),
+        ("lamda_r=5", "lambda_r"),
+        ("+lamda_r=5", "lambda_r"),
+        ("recipies.in.alpha=0.1", "recipe"),
+        ("inversions=pti", "inversion"),
+        ("~seeed=0", "seed"),
     ],
 )
 def test_unknown_choice_suggests_near_names(argument, near):
@@ -41,6 +46,10 @@ def test_choice_like_nothing_lists_all():
 def test_good_choices_and_plain_settings_pass():
     check_choices(["edit=surprised", "phase=both", "clip.path=some.mp4", "-m", "lambda_r=50,200"], CONF)
     check_choices(["edit=surprised,happy", "recipe=paper", "--help"], CONF)
+    check_choices(
+        ["hydra/launcher=joblib", "hydra.run.dir=x", "recipe@comparison=paper", "-cn", "other"], CONF
+    )
+    check_choices(["comparison.in.lambda_r=3", "+edit.alpha.paper=0.1", "~clip.path", "++seed=1"], CONF)
 
 
 def test_near_names_by_hand():

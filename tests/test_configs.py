@@ -6,23 +6,21 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny import hydra_config
+from composed import parsed
 
 from tempcons.check import ConfigError
-from tempcons.schema import Config, parse
 
 CONF = Path(__file__).parent.parent / "conf"
-NEEDS = {"clip=file": ["clip.path=some.mp4"]} | {
-    f"inversion={name}": ["family=ffhq"] for name in ("e4e", "restyle_psp", "restyle_e4e", "optimization")
-}
+NEEDS = {
+    "clip=file": ["clip.path=some.mp4"],
+    "clip=ravdess": ["clip.path=some.mp4"],
+    "baselines=folder": [f"baselines.folder={CONF}"],
+    "baselines=latent_transformer": ["family=ffhq", "edit=eyeglasses"],
+} | {f"inversion={name}": ["family=ffhq"] for name in ("e4e", "restyle_psp", "restyle_e4e", "optimization")}
 
 
 def names(group: str) -> list[str]:
     return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
-
-
-def parsed(*overrides: str) -> Config:
-    return parse(hydra_config(list(overrides)))
 
 
 def needs(choice: str) -> list[str]:
@@ -30,8 +28,10 @@ def needs(choice: str) -> list[str]:
     group, name = choice.split("=")
     if group != "edit":
         return NEEDS.get(choice, [])
-    if name == "direction":
+    if name in ("direction", "style"):
         return [f"edit.file={CONF / 'config.yaml'}"]  # any file that is there
+    if name == "stack":
+        return ["+edit@edit.layers.surprised=surprised", "+edit@edit.layers.happy=happy"]
     edit = yaml.safe_load((CONF / "edit" / f"{name}.yaml").read_text())
     if "embedded" in edit["sources"]:
         return []
@@ -59,7 +59,7 @@ def test_every_option_composes(choice):
 def test_every_edit_goes_with_every_recipe(edit, recipe):
     config = parsed(f"edit={edit}", f"recipe={recipe}", *needs(f"edit={edit}"))
     assert config.edit.name == edit and config.edit.description
-    assert config.edit.source(config.family.name)
+    assert config.edit.sources_in(config.family.name)
     assert config.hyper.phase2.epochs > 0
     if config.edit.domain == "out":
         assert config.hyper.lambda_m == 0 or recipe != "paper"
@@ -73,26 +73,20 @@ def test_the_default_is_our_recipe_on_the_demo_clip_with_the_paper_beside_it():
     assert config.logger.wandb == "offline"
 
 
-def test_paper_in_domain():
-    hyper = parsed("recipe=paper", "edit=surprised").hyper
-    assert (hyper.phase1.lr, hyper.phase1.epochs) == (0.05, 10)
-    assert (hyper.phase2.lr, hyper.phase2.epochs) == (1e-4, 5)
-    assert hyper.alpha == 0.04
-    assert (hyper.lambda_r, hyper.lambda_rf, hyper.lambda_eps) == (200, 0.1, 10)
+@pytest.mark.parametrize(
+    ("edit", "phase1", "phase2", "frozen"),
+    [("surprised", (0.05, 10), (1e-4, 5), 0), ("nada_sketch", (0.005, 5), (8e-4, 5), 8 / 18)],
+)
+def test_the_papers_values(edit, phase1, phase2, frozen):
+    hyper = parsed("recipe=paper", f"edit={edit}").hyper
+    assert (hyper.phase1.lr, hyper.phase1.epochs) == phase1
+    assert (hyper.phase2.lr, hyper.phase2.epochs) == phase2
+    assert hyper.frozen_share == pytest.approx(frozen, abs=1e-3)
+    assert (hyper.alpha, hyper.lambda_r, hyper.lambda_rf, hyper.lambda_eps) == (0.04, 200, 0.1, 10)
     assert (hyper.lambda_l2, hyper.pairs, hyper.visibility, hyper.outside_power) == (0.1, "anchor", 10, 1)
     assert (hyper.lambda_target, hyper.lambda_sharp, hyper.regularise_every) == (0, 0, 1)
-    assert hyper.lambda_m > 0 and hyper.mask_detach and hyper.mapper_init == "zero"
-
-
-def test_paper_out_of_domain():
-    hyper = parsed("recipe=paper", "edit=nada_sketch").hyper
-    assert (hyper.phase1.lr, hyper.phase1.epochs) == (0.005, 5)
-    assert (hyper.phase2.lr, hyper.phase2.epochs) == (8e-4, 5)
-    assert hyper.alpha == 0.04
-    assert (hyper.lambda_r, hyper.lambda_rf, hyper.lambda_eps) == (200, 0.1, 10)
-    assert hyper.lambda_m == 0  # Eq. 8 has no L_M
-    assert hyper.frozen_share == pytest.approx(8 / 18, abs=1e-3)
-    assert (hyper.lambda_target, hyper.lambda_sharp, hyper.pairs) == (0, 0, "anchor")
+    assert (hyper.lambda_m > 0) == (edit == "surprised")  # Eq. 8 has no L_M
+    assert hyper.mask_detach and hyper.mapper_init == "zero"
 
 
 def test_comparison_is_the_paper_whole():

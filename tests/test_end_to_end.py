@@ -181,7 +181,7 @@ def test_latest_names_the_newest_run(surprised, again):
 def test_wandb_offline_log_reads_back(surprised):
     log = wandb_log.log_file(surprised.folder)
     for phase, terms in (("phase1", ["photo", "eps", "rf"]), ("phase2", ["r", "target"])):
-        for name in ("e_warp", "distance", "loss", *(f"loss/{t}" for t in terms)):
+        for name in ("e_warp", "distance", "sharpness", "loss", *(f"loss/{t}" for t in terms)):
             values = wandb_log.values(log, f"{phase}-{name}")
             assert len(values) == 1 and math.isfinite(values[0]), f"{phase}-{name}"
     # What was logged after phase 2's last epoch is the video that is reported, up to its 8 bits.
@@ -192,6 +192,24 @@ def test_wandb_offline_log_reads_back(surprised):
     assert config["lambda_r"] == surprised.json("manifest.json")["hyper"]["lambda_r"]
     videos = [k for row in wandb_log.history(log) for k in row if k.startswith("video/") and "path" in k]
     assert len(videos) >= 5
+
+
+def test_the_dashboard_shows_what_is_logged(surprised, tmp_path):
+    """Every panel of experiments/dashboard.py finds its data in the offline run."""
+    said = tmp_path / "dashboard.json"
+    subprocess.run([sys.executable, "-m", "experiments.dashboard", "--json", str(said)], cwd=ROOT, check=True)
+    log = wandb_log.log_file(surprised.folder)
+    logged = {name for row in wandb_log.history(log) for name in row}
+    final, settings = wandb_log.summary(log), wandb_log.config(log)
+    sections = json.loads(said.read_text())["sections"]
+    for panel in (panel for section in sections for panel in section["panels"]):
+        if panel["kind"] == "line":
+            assert panel["x"] in logged and logged & set(panel["y"]), panel["title"]
+        elif panel["kind"] == "media":
+            assert {f"{name}.path" for name in panel["y"]} <= logged, panel["title"]
+        else:
+            assert {*panel["y"], panel["x"] or "e_warp"} <= set(final), panel["title"]
+            assert set(panel["settings"]) <= set(settings)
 
 
 def test_csv_log_holds_the_same(surprised):

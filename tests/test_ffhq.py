@@ -5,33 +5,42 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import composed
 import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
+from composed import check_refused, refusals
 from safetensors.torch import load_file
-from tiny import TinyDistance, hydra_config
+from tiny import ROOT, TinyDistance
 from torch import Tensor, nn
 from torchvision.models import alexnet
 from torchvision.models.optical_flow import raft_small
 from weights.snapshots import install_names, tiny_generator, write_snapshot
 
 from tempcons.check import ConfigError, WeightsError
-from tempcons.family import FlowConfig, build_flow, build_perceptual
+from tempcons.cli import expand_stack
+from tempcons.edits.change import blend
+from tempcons.family import FlowConfig, build_flow, build_perceptual, load_family
+from tempcons.geometry.quad import FFHQ
 from tempcons.models.code_sampler import MappingSampler, mean_style
 from tempcons.models.e4e import E4EEncoder
 from tempcons.models.mapper import LevelsMapper
 from tempcons.models.restyle import ReStyleEncoder
 from tempcons.pipeline import official_weights, run
-from tempcons.schema import Config, parse
-from tempcons.stages.edit import blend
+from tempcons.schema import Config
 from tempcons.stages.invert import ENCODERS, METHODS, InversionConfig
 from tempcons.training.pivotal import PivotalConfig
 from tempcons.training.projection import ProjectionConfig, project
 from tempcons.weights import registry
+from tempcons.weights.load import load_mapper
 
 SIZE, STYLE_DIM, ROWS, FRAMES = 64, 16, 10, 4
 CHANNELS = {4: 8, 8: 8, 16: 6, 32: 4, 64: 4}
@@ -41,7 +50,7 @@ DIRECTIONS = ("smile", "age", "pose")
 
 
 def parsed(*overrides: str) -> Config:
-    return parse(hydra_config(["family=ffhq", *overrides]))
+    return composed.parsed("family=ffhq", *overrides)
 
 
 @pytest.mark.parametrize("edit", [*MAPPERS, *DIRECTIONS])
@@ -65,26 +74,24 @@ def test_an_edit_with_its_own_generator_refuses_pivotal_tuning():
         parsed("edit=nada_elf", "inversion=pti")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["family=embedded", "inversion=e4e"], "e4e does not exist for family=embedded.*encoder, pti"),
-        (["inversion=encoder"], "encoder does not exist for family=ffhq.*restyle_psp"),
-        (["inversion.pivot=e4"], "inversion.pivot = 'e4'.*e4e"),
-        (["inversion.passes=0"], "inversion.passes = 0"),
-        (["inversion=optimization", "inversion.projection.steps=0"], "steps 0"),
-        (["edit=happy"], "happy does not exist for family=ffhq.*embedded"),
-        (["family=embedded", "edit=eyeglasses"], "eyeglasses does not exist for family=embedded.*ffhq"),
-        (["edit.sources.ffhq.kind=generator"], "kind 'generator'.*mapper"),
-        (["edit=direction", "edit.file=nowhere.npy"], r"no file nowhere\.npy"),
-        (["edit=direction"], r"edit\.file"),
-        (["edit.domain=out"], "surprised is a mapper but edit.domain=out"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+@refusals(
+    (["family=embedded", "inversion=e4e"], "e4e does not exist for family=embedded.*encoder, pti"),
+    (["inversion=encoder"], "encoder does not exist for family=ffhq.*restyle_psp"),
+    (["inversion.pivot=e4"], "inversion.pivot = 'e4'.*e4e"),
+    (["inversion.passes=0"], "inversion.passes = 0"),
+    (["inversion=optimization", "inversion.projection.steps=0"], r"projection\.steps = 0"),
+    (["edit=happy"], "happy does not exist for family=ffhq.*embedded"),
+    (["family=embedded", "edit=eyeglasses"], "eyeglasses does not exist for family=embedded.*ffhq"),
+    (["edit.sources.ffhq.kind=generator"], "kind 'generator'"),
+    (["edit=direction", "edit.file=nowhere.npy"], r"no file nowhere\.npy"),
+    (["edit=direction"], r"edit\.file"),
+    (["edit.domain=out"], "surprised is a mapper but edit.domain=out"),
+    (["inversion=optimization", "inversion.projection.lr=0"], "projection.lr = 0"),
+    (["inversion=optimization", "inversion.projection.lambda_l2=-1"], "lambda_l2 = -1"),
+    (["family.truncation=2"], "family.truncation = 2"),
 )
 def test_what_does_not_go_together_is_refused(overrides, message):
-    with pytest.raises(ConfigError, match=message):
-        parsed(*overrides)
+    check_refused(["family=ffhq", *overrides], message)
 
 
 def test_the_papers_in_domain_case():
@@ -98,6 +105,8 @@ def test_the_papers_in_domain_case():
     assert (config.inversion.pivotal.lr, config.inversion.pivotal.schedule) == (3e-4, "constant")
     assert (config.family.size, config.family.crop_scale, config.family.alpha_interp) == (1024, 1.0, 30)
     assert (config.family.flow.size, config.family.flow.updates) == (256, 20)
+    assert (config.inversion.pivotal.lambda_r, config.inversion.regularised) == (1.0, True)
+    assert config.family.crop_fade and not parsed("family=embedded").family.crop_fade
     assert parsed("edit=beard").hyper.alpha == 0.04
 
 
@@ -153,6 +162,15 @@ def test_everything_missing_is_told_at_once_before_any_stage(no_weights, tmp_pat
         assert str(no_weights / registry.entry(name).file) in text, name
     assert "fetch" in text and "download by hand: styleclip-beard" in text
     assert not list((tmp_path / "cache").iterdir())  # no stage has run
+
+
+@pytest.mark.skipif(find_spec("open_clip") is None, reason="the extra clip is not installed")
+def test_clip_is_among_what_is_missing(no_weights, tmp_path):
+    config = parsed("edit=nada_text", "inversion=restyle_psp", f"output.cache={tmp_path / 'cache'}")
+    with pytest.raises(WeightsError, match=r"fetch .*clip-vit-b-32 clip-vit-b-16") as caught:
+        run(config, tmp_path / "run")
+    assert str(no_weights / registry.entry("clip-vit-b-16").file) in str(caught.value)
+    assert "restyle-psp-ffhq" in str(caught.value)
 
 
 def prefixed(prefix: str, network: nn.Module) -> dict[str, Tensor]:
@@ -317,6 +335,62 @@ def test_directions_on_optimised_codes(base):
     _, manifest = go(base, "own", "edit=direction", f"edit.file={base / 'own.npy'}", "edit.strength=2", *few)
     moved = load_file(stage_folder(manifest, "edit") / "codes.safetensors")["codes"]
     torch.testing.assert_close(moved - codes, 2 * torch.from_numpy(own).float().expand_as(codes))
+
+
+def stacked(*arguments: str) -> list[str]:
+    return expand_stack(["train.py", *arguments], ROOT / "conf")[1:]
+
+
+@pytest.mark.slow
+def test_a_mapper_and_a_direction_at_once(base):
+    few = ("inversion=e4e", "phase=direct")
+    _, manifest = go(base, "stack", *stacked("edit.stack=[beard,smile:2]", *few))
+    inverted, edited = (stage_folder(manifest, stage) for stage in ("invert", "edit"))
+    codes, moved = (load_file(f / "codes.safetensors")["codes"] for f in (inverted, edited))
+    with torch.no_grad():
+        mapper = load_mapper(registry.entry("styleclip-beard").path, ROWS)
+        torch.testing.assert_close(moved, codes + 0.1 * mapper(codes) + 2)
+    assert {"styleclip-beard", "interfacegan-smile"} <= {w["name"] for w in manifest["weights"]}
+
+
+@pytest.mark.slow
+def test_another_generator_and_a_direction_at_once(base):
+    few = ("inversion=restyle_psp", "phase=direct")
+    _, manifest = go(base, "stack-out", *stacked("edit.stack=[smile,nada_elf]", *few))
+    inverted, edited = (stage_folder(manifest, stage) for stage in ("invert", "edit"))
+    codes, moved = (load_file(f / "codes.safetensors")["codes"] for f in (inverted, edited))
+    torch.testing.assert_close(moved, codes + 3)
+    adapted = tiny_generator(SIZE, seed=2, style_dim=STYLE_DIM, channels=CHANNELS).state_dict()
+    rendered_by = load_file(edited / "generator.safetensors")
+    assert all(torch.equal(rendered_by[k], v) for k, v in adapted.items())
+
+
+def test_faces_are_cropped_as_ffhq_is(base):
+    told = ("family.size=64", "family.flow.kind=raft_small", "family.flow.weights=raft-small")
+    config = parsed(*told, "family.second_flow.kind=farneback").family
+    assert load_family(config, torch.device("cpu"), "e4e").crop == FFHQ
+
+
+def test_the_command_line_prints_the_papers_values():
+    told = ["family=ffhq", "edit=eyeglasses", "inversion=pti", "phase=both", "--cfg", "job"]
+    done = subprocess.run(
+        [sys.executable, "train.py", *told], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    shown = yaml.safe_load(done.stdout)
+    assert (shown["alpha"], shown["lambda_r"], shown["lambda_rf"], shown["lambda_eps"]) == (
+        0.12,
+        200,
+        0.1,
+        10,
+    )
+    assert (shown["phase1"], shown["phase2"]) == ({"lr": 0.05, "epochs": 10}, {"lr": 1e-4, "epochs": 5})
+    assert shown["inversion"]["pivot"] == "e4e" and shown["family"]["size"] == 1024
+
+
+@pytest.mark.parametrize("edit", [*MAPPERS, *DIRECTIONS, *NADA])
+def test_every_edits_file_says_where_it_comes_from(edit):
+    comment = (ROOT / "conf" / "edit" / f"{edit}.yaml").read_text().splitlines()[0]
+    assert comment.startswith("# ") and ("Section" in comment or "not in the paper" in comment)
 
 
 def test_flow_and_perceptual_kinds(base):

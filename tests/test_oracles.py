@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from oracle_state import (
     Case,
     cases,
     fill_by_rule,
+    filled,
     load_case,
     manifest,
     manifest_state,
     pictures,
-    state_sha256,
 )
 from torch import nn
 from torchvision.models.optical_flow import raft_large, raft_small
@@ -26,6 +25,7 @@ from tempcons.media.range import to_frames
 from tempcons.models.discriminator import Discriminator
 from tempcons.models.e4e import E4EEncoder
 from tempcons.models.flow import RaftFlow
+from tempcons.models.irse import IRBackbone
 from tempcons.models.latent_transformer import EDITED_ROWS, LatentClassifier, LatentTransformer
 from tempcons.models.mapper import LevelsMapper
 from tempcons.models.raft_keys import to_torchvision, torchvision_key
@@ -45,15 +45,6 @@ def _no_grad():
         yield
 
 
-def filled(network: nn.Module, rule: dict) -> nn.Module:
-    """The network with the state of the rule, checked against the recorded hash."""
-    state = fill_by_rule(network.state_dict(), rule)
-    if "sha256" in rule:
-        assert state_sha256(state) == rule["sha256"]
-    network.load_state_dict(state)
-    return network.eval()
-
-
 @pytest.mark.parametrize("path", cases("rosinality_generator"))
 def test_oracle_rosinality_generator(path: Path) -> None:
     case = load_case(path)
@@ -67,7 +58,7 @@ def test_oracle_rosinality_generator(path: Path) -> None:
     codes = g.mapping(case.inputs["z"], 0.7, case.inputs["truncation_latent"])
     case.close("latents_z_trunc07", codes)
     case.close("image_z_trunc07", g.synthesis(codes))
-    row = int(re.search(r"inject_index=(\d+)", str(case.info["calls"]))[1])
+    row = case.number_in_calls("inject_index")
     mixed = torch.cat([g.mapping(case.inputs["z"])[:, :row], g.mapping(case.inputs["z_mix"])[:, row:]], 1)
     case.close("latents_mix", mixed)
     case.close("image_mix", g.synthesis(mixed))
@@ -104,7 +95,7 @@ def _check_restyle(case: Case, progressive: bool) -> None:
     _check_encoder(case, filled(encoder, case.info["state_rule"]))
 
 
-def _check_encoder(case: Case, encoder: nn.Module) -> None:
+def _check_encoder(case: Case, encoder: IRBackbone) -> None:
     x = pictures(case.inputs["image_uint8"])
     case.close("body", encoder.body(encoder.input_layer(x))[:, ::32, ::4, ::4])
     case.close("codes", encoder(x))
@@ -115,13 +106,15 @@ def test_oracle_styleclip_levels_mapper(path: Path) -> None:
     case = load_case(path)
     made = case.info["constructor"]
     w = case.inputs["w"]
-    levels = {level: not made[f"no_{level}_mapper"] for level in ("coarse", "medium", "fine")}
-    mapper = filled(LevelsMapper(w.shape[2], w.shape[1], **levels), case.info["state_rule"])
+    coarse, medium, fine = (not made[f"no_{level}_mapper"] for level in ("coarse", "medium", "fine"))
+    mapper = LevelsMapper(w.shape[2], w.shape[1], coarse=coarse, medium=medium, fine=fine)
+    mapper = filled(mapper, case.info["state_rule"])
     delta = mapper(w)
     case.close("delta", delta)
     case.close("edited", w + 0.1 * delta)
-    if "first_group_after_pixel_norm" in case.outputs and levels["coarse"]:
-        case.close("first_group_after_pixel_norm", mapper.course_mapping.mapping[0](w[:, :4]))
+    if "first_group_after_pixel_norm" in case.outputs and coarse:
+        first_group = mapper.get_submodule("course_mapping.mapping.0")
+        case.close("first_group_after_pixel_norm", first_group(w[:, :4]))
 
 
 @pytest.mark.parametrize("path", cases("latent_transformer"))
@@ -201,7 +194,7 @@ def _check_raft(case: Case, keys: str, tmp_path: Path) -> None:
     torch.save({f"module.{key}": value for key, value in state.items()}, file)
     network = load_raft(file)
     one, two = pictures(case.inputs["image1_uint8"]), pictures(case.inputs["image2_uint8"])
-    updates = int(re.search(r"iters=(\d+)", str(case.info["calls"]))[1])
+    updates = case.number_in_calls("iters")
     flows = network(one, two, num_flow_updates=updates)
     case.close("flow_up", flows[-1])
     case.close("flow_up_iter1", flows[0])

@@ -7,11 +7,13 @@ import csv
 import io
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -363,8 +365,11 @@ def test_a_killed_sweep_goes_on_where_it_stopped(
     kill_when(process(APP, tmp_path, *arguments), folder, (folder / marks.PLAN).exists)
     started = process(APP, tmp_path, *arguments, SWEEP_APP_STOP_AT="0.08")
     kill_when(started, folder, lambda: any(folder.glob("*/waiting")))
+    assert len(list(folder.glob("*/done.json"))) < 6, "the job that waits was killed"
+    third = process(APP, tmp_path, *arguments, SWEEP_APP_STOP_AT="0.12")
+    somewhere = time.monotonic() + random.uniform(1, 12)
+    kill_when(third, folder, lambda: time.monotonic() > somewhere or third.poll() is not None)
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*/done.json")}
-    assert len(written) < 6
     code, output = sweep(APP, tmp_path, *arguments)
     assert code == 0, output
     assert "6 done" in output
@@ -372,6 +377,89 @@ def test_a_killed_sweep_goes_on_where_it_stopped(
     for job in read_sweep(folder):
         fake_job(tmp_path / "whole" / job.key, *(float(job.setting(n) or 0) for n in ("lambda_r", "alpha")))
     assert printed_table(folder, capsys) == in_order(printed_table(tmp_path / "whole", capsys), folder)
+
+
+@pytest.mark.slow
+def test_a_killed_ray_worker_costs_its_job_alone(tmp_path: Path) -> None:
+    arguments = ["alpha=0.04,0.08,0.12", "sweep.name=s", *launched_by("ray")]
+    started = process(APP, tmp_path, *arguments, SWEEP_APP_STOP_AT="0.08")
+    folder = tmp_path / "sweeps" / "s"
+    try:
+        wait_for(lambda: any(folder.glob("*/waiting")), started)
+        (waiting,) = folder.glob("*/waiting")
+        os.kill(int((waiting.parent / "ran.txt").read_text()), signal.SIGKILL)
+        output, _ = started.communicate(timeout=600)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+    assert started.returncode == 0, output
+    assert "3 done" in output
+    ran = {job.setting("alpha"): (folder / job.key / "ran.txt").read_text() for job in read_sweep(folder)}
+    assert {alpha: len(text.split()) for alpha, text in ran.items()} == {"0.04": 1, "0.08": 2, "0.12": 1}
+
+
+@pytest.fixture
+def two_nodes(tmp_path: Path) -> Iterator[str]:
+    """A Ray cluster of two nodes of one CPU each, by its address; nothing but its own processes is ended."""
+    pytest.importorskip(PLUGINS["ray"], reason="the extra 'cluster' isn't installed")
+    # Not 127.0.0.1, which Ray takes for the machine's outer address.
+    head, port = "127.0.0.2", free_port("127.0.0.2")
+    common = ["--num-cpus=1", "--block", "--disable-usage-stats"]
+    first = [f"--node-ip-address={head}", f"--port={port}", "--include-dashboard=false"]
+    second = [f"--address={head}:{port}", "--node-ip-address=127.0.0.3"]
+    nodes = []
+    try:
+        nodes.append(ray_node(["--head", *first, *common]))
+        wait_for(lambda: reachable(head, port), nodes[0])
+        nodes.append(ray_node([*second, *common]))
+        yield f"{head}:{port}"
+    finally:
+        for node in reversed(nodes):
+            os.killpg(node.pid, signal.SIGTERM)
+            node.wait(60)
+
+
+def ray_node(arguments: list[str]) -> subprocess.Popen:
+    """A node in a process group of its own."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments],
+        env=os.environ | QUIET | {"PYTHONPATH": paths},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on."""
+    with socket.create_server((host, 0)) as server:
+        return server.getsockname()[1]
+
+
+def reachable(host: str, port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as client:
+        return client.connect_ex((host, port)) == 0
+
+
+def wait_for(ready: Callable[[], bool], running: subprocess.Popen, patience_s: float = 300) -> None:
+    """Until ``ready``; the process must not end before."""
+    end = time.monotonic() + patience_s
+    while not ready():
+        assert running.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_sweep_over_two_ray_nodes(tmp_path: Path, two_nodes: str) -> None:
+    """With the launcher's configuration as it is: it joins a cluster that runs already."""
+    arguments = ["hydra/launcher=ray", f"hydra.launcher.ray.init.address={two_nodes}", "sweep.name=s"]
+    started = process(APP, tmp_path, *GRID, *arguments, SWEEP_APP_PAUSE_S="2")
+    output, _ = started.communicate(timeout=600)
+    assert started.returncode == 0 and "6 done" in output, output
+    nodes = [path.read_text() for path in (tmp_path / "sweeps" / "s").glob("*/node.txt")]
+    assert len(nodes) == 6 and len(set(nodes)) == 2, "both nodes had jobs"
 
 
 def in_order(table: str, folder: Path) -> str:
@@ -418,6 +506,65 @@ def test_a_broken_folder_stops_its_job_only(tmp_path: Path) -> None:
     code, output = sweep(APP, tmp_path, *arguments)
     assert code == 1
     assert "broken run folder" in output and "1 done, 1 broken" in output
+
+
+def refused(started: subprocess.Popen) -> str:
+    """What a program that must fail says: one message, and no traceback."""
+    output, _ = started.communicate(timeout=600)
+    assert started.returncode == 1, output
+    assert output.count("error: ") == 1 and "Traceback" not in output, output
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["alpha=0.04"], "error: sweep: empty sweep: no setting has several values"),
+        (["seed=range(3,3)"], "error: sweep: empty sweep"),
+        (["alpha=0.04,0.08", "hydra/launcher=ray"], "hydra_ray_launcher isn't installed; pip install"),
+        (["alpha=0.04,0.08", "hydra/launcher=submitit_slurm"], "hydra_submitit_launcher isn't installed"),
+        (["alpha=0.04,0.08", "hydra/sweeper=pareto"], "hydra_optuna_sweeper isn't installed"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_one_message(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    # A package of this name hides all plugins that are installed.
+    hidden = tmp_path / "hidden" / "hydra_plugins"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").touch()
+    paths = os.pathsep.join([str(hidden.parent), str(ROOT), str(ROOT / "tests")])
+    output = refused(process(APP, tmp_path / "out", *arguments, PYTHONPATH=paths))
+    assert message in output
+    assert not list((tmp_path / "out").rglob("ran.txt"))
+
+
+@pytest.mark.slow
+def test_online_logging_without_an_account_fails_its_jobs(tmp_path: Path) -> None:
+    arguments = ["alpha=0.04,0.08", "sweep.name=s", "phase=direct", "logger.wandb=online"]
+    arguments += [f"output.cache={tmp_path / 'cache'}"]
+    nobody = {"WANDB_MODE": "online", "NETRC": str(tmp_path / "none"), "WANDB_API_KEY": ""}
+    started = process(TRAIN, tmp_path, *arguments, **nobody)
+    output, _ = started.communicate(timeout=600)
+    assert started.returncode == 1, output
+    assert "W&B online needs an account" in output and "logger.wandb=offline" in output
+    assert count(read_sweep(tmp_path / "sweeps" / "s")) == "2 failed"
+    assert "Traceback" not in output
+
+
+def test_slurm_composes() -> None:
+    """Slurm itself isn't here; its launcher takes exactly the settings that conf/ gives it."""
+    config = compose("hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu")
+    launcher = config.hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher") and launcher.partition == "gpu"
+    assert (launcher.gpus_per_node, launcher.tasks_per_node) == (1, 1), "one job, one GPU"
+    assert config.hydra.sweep.dir in launcher.submitit_folder
+    plugin = pytest.importorskip(
+        "hydra_plugins.hydra_submitit_launcher.config", reason="the extra 'cluster' isn't installed"
+    )
+    known = set(plugin.SlurmQueueConf.__dataclass_fields__)
+    assert set(launcher) <= known
 
 
 @pytest.mark.slow

@@ -121,6 +121,12 @@ def state_copy(module: nn.Module) -> dict[str, Tensor]:
     return copy.deepcopy(module.state_dict())
 
 
+def gradient(value: Tensor) -> Tensor:
+    """The gradient that a backward pass left, which must be there."""
+    assert value.grad is not None
+    return value.grad
+
+
 def same_state(module: nn.Module, before: dict[str, Tensor]) -> bool:
     """Whether every tensor is unchanged to the last bit."""
     now = module.state_dict()

@@ -89,3 +89,8 @@ def summary(path: Path) -> dict[str, Any]:
         if record.WhichOneof("record_type") == "summary":
             found |= {name_of(i): json.loads(i.value_json) for i in record.summary.update}
     return found
+
+
+def of_kind(path: Path, kind: str) -> list[Any]:
+    """Records of a kind, such as "run", "metric" or "exit"."""
+    return [getattr(record, kind) for record in records(path) if record.WhichOneof("record_type") == kind]

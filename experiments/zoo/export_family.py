@@ -80,15 +80,15 @@ def fit_direction(
             score = ((codes[own & flags] - centre) * direction).flatten(1).sum(1)
             scores += score.tolist()
             truths += [truth] * len(score)
-    score, truth = np.array(scores), np.array(truths)
+    found, wanted = np.array(scores), np.array(truths, bool)
     accuracy = (
-        0.5 * ((score[truth] > 0).mean() + (score[~truth] <= 0).mean()) if truth.any() else float("nan")
+        0.5 * ((found[wanted] > 0).mean() + (found[~wanted] <= 0).mean()) if wanted.any() else float("nan")
     )
     return {
         "direction": direction,
         "accuracy": float(accuracy),
         "persons": len(differences),
-        "judged": len(truth),
+        "judged": len(truths),
     }
 
 

@@ -43,6 +43,8 @@ def read_faces(folder: Path, labels: Path | None) -> tuple[np.ndarray, np.ndarra
     identities, colour = [], []
     for i, file in enumerate(files):
         bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise SystemExit(f"train: {file} is no readable picture")
         if bgr.shape[:2] != (SIZE, SIZE):
             bgr = cv2.resize(bgr, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
         pictures[i] = bgr[..., ::-1].transpose(2, 0, 1)
@@ -140,9 +142,8 @@ def main() -> None:
     encoder = FaceEncoder(num_layers(SIZE), STYLE_DIM)
     generator.input.input.data = generator.input.input.data.contiguous(memory_format=torch.channels_last)
     models = torch.nn.ModuleDict({"generator": generator, "encoder": encoder})
-    average = torch.nn.ModuleDict(
-        {"generator": Generator(SIZE, STYLE_DIM, 0, CHANNELS), "encoder": FaceEncoder(12, STYLE_DIM)}
-    )
+    mean_generator, mean_encoder = Generator(SIZE, STYLE_DIM, 0, CHANNELS), FaceEncoder(12, STYLE_DIM)
+    average = torch.nn.ModuleDict({"generator": mean_generator, "encoder": mean_encoder})
     average.load_state_dict(models.state_dict())
     optimiser = torch.optim.Adam(
         [
@@ -176,7 +177,8 @@ def main() -> None:
     for stage in range(first, 3):
         size, seconds, batch = 32 * 2**stage, args.seconds[stage], args.batch[stage]
         reals = test if size == SIZE else F.interpolate(test, size=(size, size), mode="area")
-        last_report, recent = -1e9, []
+        last_report = -1e9
+        recent: list[float] = []
         while spent < seconds:
             began = time.time()
             share = spent / seconds
@@ -205,7 +207,7 @@ def main() -> None:
             spent += time.time() - began
             if spent - last_report > 60 or spent >= seconds:
                 last_report = spent
-                psnr = held_out_psnr(average["encoder"], average["generator"], reals)
+                psnr = held_out_psnr(mean_encoder, mean_generator, reals)
                 row = {
                     "size": size,
                     "seconds": round(spent),

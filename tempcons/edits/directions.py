@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tempcons.check import WeightsError
 from tempcons.models.stylegan2 import EqualLinear, Generator
-from tempcons.weights.load import load_state, load_tensor
+from tempcons.weights.load import load_state_dict, load_tensor
 
 
 def load_direction(
@@ -31,9 +31,18 @@ def load_direction(
     Raises:
         WeightsError: unreadable file, or another shape (a wrong number of rows is never guessed).
     """
+    return on_rows(fit_direction(load_array(path), n_latent, style_dim, str(path)), rows)
+
+
+def load_array(path: str | Path) -> Tensor:
+    """Finite numbers from a ``.npy`` file, or from a ``.pt`` file of one tensor, as float32.
+
+    Raises:
+        WeightsError: unreadable file, or values that are not finite.
+    """
     path = Path(path)
-    value = _load_array(path) if path.suffix == ".npy" else load_tensor(path).float()
-    return on_rows(fit_direction(value, n_latent, style_dim, str(path)), rows)
+    value = _load_npy(path) if path.suffix == ".npy" else load_tensor(path).float()
+    return check_finite(value, str(path))
 
 
 def fit_direction(value: Tensor, n_latent: int, style_dim: int, source: str) -> Tensor:
@@ -46,9 +55,14 @@ def fit_direction(value: Tensor, n_latent: int, style_dim: int, source: str) -> 
     if tuple(value.shape) not in shapes:
         wanted = ", ".join(map(str, shapes))
         raise WeightsError("edit", f"direction {source} has shape {tuple(value.shape)}", f"wanted: {wanted}")
+    return check_finite(value, source).reshape(-1, style_dim).expand(n_latent, style_dim).clone()
+
+
+def check_finite(value: Tensor, source: str) -> Tensor:
+    """Raise WeightsError unless all values are finite."""
     if not value.isfinite().all():
         raise WeightsError("edit", f"direction {source} has values that are not finite")
-    return value.reshape(-1, style_dim).expand(n_latent, style_dim).clone()
+    return value
 
 
 def on_rows(direction: Tensor, rows: Iterable[int] | None) -> Tensor:
@@ -85,7 +99,7 @@ def load_ganspace(
 
     Source: Härkönen et al., "GANSpace: Discovering Interpretable GAN Controls", NeurIPS 2020.
     """
-    state = load_state(path)
+    state = load_state_dict(path)
     if "comp" not in state or "std" not in state or state["std"].numel() != len(state["comp"]):
         raise WeightsError("edit", f"{path} has no matching 'comp' and 'std'", f"it has {sorted(state)[:6]}")
     if not 0 <= component < len(state["comp"]):
@@ -132,7 +146,7 @@ def affine_layers(generator: Generator) -> list[EqualLinear]:
     return [block.conv.modulation for block in blocks]
 
 
-def _load_array(path: Path) -> Tensor:
+def _load_npy(path: Path) -> Tensor:
     """A ``.npy`` file, mapped rather than read, so that its header can't ask for memory."""
     if not path.is_file():
         raise WeightsError("edit", f"no file {path}")

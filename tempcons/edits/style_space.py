@@ -40,6 +40,14 @@ def style_channels(generator: Generator, with_rgb: bool) -> int:
 
 
 @torch.no_grad()
+def style_spread(generator: Generator, with_rgb: bool, count: int = 2048, seed: int = 0) -> Tensor:
+    """(S,) standard deviation of every style channel over ``count`` codes of the mapping network."""
+    random = torch.Generator().manual_seed(seed)
+    codes = generator.style(torch.randn(count, generator.z_dim, generator=random))
+    return torch.cat([layer(codes).std(dim=0) for layer in style_layers(generator, with_rgb)])
+
+
+@torch.no_grad()
 def shift_styles(generator: Generator, direction: Tensor, strength: float) -> Generator:
     """A copy of the generator whose styles are moved by ``strength * direction``.
 

@@ -15,13 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tempcons.geometry.quad import MOST_SAMPLES, crop_to_source, face_axes, side_px, source_to_crop
+from tempcons.geometry.quad import MOST_SAMPLES, crop_to_source, side_px, source_to_crop
 
 MARGIN_PX = 2
-
-FACE_WIDTH = 1.15  # half width of a face in eye distances
-FACE_HEIGHT = 1.5  # half height in eye-to-mouth distances
-FACE_CENTRE = 0.45  # from the eyes towards the mouth
 
 
 @dataclass(frozen=True)
@@ -54,44 +50,6 @@ class Window:
     @property
     def empty(self) -> bool:
         return min(self.size) <= 0
-
-
-def edge_mask(size: int, feather: float) -> Tensor:
-    """(S, S): 1 inside, falling smoothly to 0 at the border over ``feather`` of the side.
-
-    With ``feather`` 0 it is 1 everywhere.
-    """
-    if feather * size < 1e-6:
-        return torch.ones(size, size)
-    depth = torch.minimum(torch.arange(size), torch.arange(size).flip(0)) + 0.5
-    inside = torch.minimum(depth[:, None], depth[None]) / (feather * size)
-    return _smooth_step(inside)
-
-
-def face_mask(landmarks: np.ndarray, quad: np.ndarray, size: int, feather: float) -> Tensor:
-    """(S, S): an ellipse over the face from brow to chin, with a border ``feather`` of the side wide.
-
-    Args:
-        landmarks: (5, 2) or (68, 2) source pixels.
-        quad: (4, 2) source pixels.
-    """
-    matrix = source_to_crop(quad, size)
-    eyes, eye_to_eye, eye_to_mouth = face_axes(landmarks)
-    centre = matrix[:, :2] @ (eyes + FACE_CENTRE * eye_to_mouth) + matrix[:, 2]
-    across, down = matrix[:, :2] @ eye_to_eye, matrix[:, :2] @ eye_to_mouth
-    half = FACE_WIDTH * np.linalg.norm(across), FACE_HEIGHT * np.linalg.norm(down)
-    turn = np.arctan2(across[1], across[0])
-    y, x = np.mgrid[0:size, 0:size] - centre[::-1, None, None]
-    u, v = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
-    depth_px = (1 - np.hypot(u / half[0], v / half[1])) * min(half)
-    soft = max(feather * size, 1.0)
-    ellipse = _smooth_step(torch.from_numpy(depth_px / soft + 0.5).float())
-    return ellipse * edge_mask(size, feather)
-
-
-def _smooth_step(x: Tensor) -> Tensor:
-    x = x.clamp(0, 1)
-    return x * x * (3 - 2 * x)
 
 
 def unalign(picture: Tensor, quad: np.ndarray, window: Window) -> Tensor:

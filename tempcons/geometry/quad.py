@@ -8,6 +8,7 @@ The centre of crop pixel (u, v) of S lies at c + (2(u + 1/2)/S - 1) x + (2(v + 1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -127,18 +128,30 @@ def _local_line(values: np.ndarray, times_s: np.ndarray, at: int, sigma_s: float
     return here + weights @ (values[first:last] - here)
 
 
-def jitter_px(tracks: np.ndarray) -> float:
-    """How much points shake from frame to frame: RMS second difference over sqrt(6).
+def shake_px(tracks: np.ndarray) -> np.ndarray:
+    """(T - 2,) how much points shake at each frame but the first and last.
 
-    Steady motion gives 0; independent noise of standard deviation s in each coordinate gives s.
+    RMS over the points' second differences, divided by sqrt(6).
 
     Args:
         tracks: (T, ..., 2) pixels.
     """
     if len(tracks) < 3:
-        return 0.0
-    second = tracks[2:] - 2 * tracks[1:-1] + tracks[:-2]
-    return float(np.sqrt(np.mean(second**2) / 6))
+        return np.zeros(0)
+    second = (tracks[2:] - 2 * tracks[1:-1] + tracks[:-2]).reshape(len(tracks) - 2, -1)
+    return np.sqrt(np.mean(second**2, axis=1) / 6)
+
+
+def jitter_px(scenes: Sequence[np.ndarray]) -> float:
+    """How much points shake from frame to frame within scenes: RMS of :func:`shake_px`.
+
+    Steady motion gives 0; independent noise of standard deviation s in each coordinate gives s.
+
+    Args:
+        scenes: (T, ..., 2) pixels each.
+    """
+    shakes = np.concatenate([shake_px(tracks) for tracks in scenes])
+    return float(np.sqrt(np.mean(shakes**2))) if len(shakes) else 0.0
 
 
 def crop_to_source(quads: np.ndarray, size: int) -> np.ndarray:

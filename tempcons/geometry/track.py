@@ -84,7 +84,7 @@ def choose(tracks: Sequence[Track], face: str, box: Sequence[float] | None = Non
         tracks: of :func:`link`.
         face: "auto" (the only prominent one), "largest", or a number: 0 is the most prominent.
         box: left, top, right, bottom in pixels around the face wanted, in its first frame; goes
-            before ``face``.
+            before ``face``. Where it touches none, the track returned is empty.
 
     Raises:
         InputError: no face in any frame.
@@ -96,11 +96,13 @@ def choose(tracks: Sequence[Track], face: str, box: Sequence[float] | None = Non
         )
     ordered = sorted(tracks, key=weight, reverse=True)
     if box is not None:
-        return max(ordered, key=lambda track: _overlap(track[min(track)].box, np.asarray(box, float)))
+        wanted = np.asarray(box, float)
+        best = max(ordered, key=lambda track: _overlap(track[min(track)].box, wanted))
+        return best if _overlap(best[min(best)].box, wanted) > 0 else {}
     if face == "auto" and len(ordered) > 1 and weight(ordered[1]) > AS_LARGE * weight(ordered[0]):
         raise ConfigError(
             STAGE,
-            f"two faces are equally prominent: {_place(ordered[0])} and {_place(ordered[1])}",
+            f"two faces are equally prominent: {place(ordered[0])} and {place(ordered[1])}",
             "set align.face=0, align.face=1 or align.face_box=[left,top,right,bottom]",
         )
     if face in ("auto", "largest"):
@@ -112,7 +114,8 @@ def choose(tracks: Sequence[Track], face: str, box: Sequence[float] | None = Non
     return ordered[int(face)]
 
 
-def _place(track: Track) -> str:
+def place(track: Track) -> str:
+    """Where the face is first seen: [left,top,right,bottom]."""
     left, top, right, bottom = (round(float(v)) for v in track[min(track)].box)
     return f"[{left},{top},{right},{bottom}]"
 

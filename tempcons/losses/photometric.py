@@ -36,6 +36,11 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp_min(1e-6)
 
 
+def mean_of_pairs(values: Tensor, mask: Tensor) -> Tensor:
+    """:func:`masked_mean` of every row of a batch (B, ...), averaged: all pairs weigh the same."""
+    return torch.stack([masked_mean(*row) for row in zip(values, mask, strict=True)]).mean()
+
+
 def warp_pair(anchor: Tensor, frame: Tensor, pair: PairGeometry) -> tuple[Tensor, Tensor]:
     """Each picture on the other one's grid: (2B, 3, H, W), frames on anchors first, and validity.
 
@@ -61,7 +66,7 @@ def photometric_loss(distances: Tensor, inside: Tensor, pair: PairGeometry) -> T
     """
     on_anchor, on_frame = distances.chunk(2)
     inside_a, inside_i = inside.chunk(2)
-    return masked_mean(on_anchor, pair.mask_a * inside_a) + masked_mean(on_frame, pair.mask_i * inside_i)
+    return mean_of_pairs(on_anchor, pair.mask_a * inside_a) + mean_of_pairs(on_frame, pair.mask_i * inside_i)
 
 
 def consistency_loss(pair: PairGeometry) -> Tensor:

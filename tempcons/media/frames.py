@@ -27,6 +27,12 @@ class FrameStore:
         """Memory-map frames written by :func:`write_frames`."""
         return cls(np.load(path, mmap_mode="r", allow_pickle=False))
 
+    def __reduce__(self) -> tuple:
+        """A file's frames go to another process as its path, others as they are."""
+        if isinstance(self.array, np.memmap) and isinstance(self.array.base, mmap.mmap):
+            return FrameStore.open, (Path(str(self.array.filename)),)
+        return FrameStore, (np.array(self.array),)
+
     def __len__(self) -> int:
         return len(self.array)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ from av.container import InputContainer, OutputContainer
 
 from tempcons.check import InputError
 from tempcons.media.probe import open_video
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,16 @@ class SoundCopy:
         """Close the source."""
         self.packets.close()
         self.input.close()
+
+
+def suffix_for(source: Path) -> str:
+    """ ".mp4" where that container holds the source's sound as it is, else ".mkv"."""
+    with open_video(source) as video, av.open(io.BytesIO(), "w", format="mp4") as target:
+        kinds = ", ".join(s.codec_context.name for s in video.streams.audio)
+        try:
+            for stream in video.streams.audio:
+                target.add_stream_from_template(stream)
+        except ValueError:
+            log.info("render: mp4 can't hold %s sound, the video is written as .mkv", kinds)
+            return ".mkv"
+    return ".mp4"

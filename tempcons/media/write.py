@@ -206,6 +206,7 @@ def settings_like(
     timestamps_s: np.ndarray,
     lossless: bool = False,
     metadata: dict[str, str] | None = None,
+    crf: int = 16,
 ) -> VideoSettings:
     """Settings for new pictures in place of a source's: its colour, pixel shape, times and sound.
 
@@ -215,7 +216,7 @@ def settings_like(
         timestamps_s: of the frames taken, seconds from the start of the source.
     """
     if source.is_dir():
-        return VideoSettings(fps, lossless=lossless, metadata=metadata or {})
+        return VideoSettings(fps, lossless=lossless, crf=crf, metadata=metadata or {})
     video = probe(source)
     start, end = float(timestamps_s[0]), float(timestamps_s[-1])
     last = end >= float(video.timestamps_s[-1])
@@ -223,6 +224,7 @@ def settings_like(
         fps,
         timestamps_s=None if video.constant_rate else timestamps_s,
         lossless=lossless,
+        crf=crf,
         colour=video.colour,
         aspect=1 / video.aspect if video.rotation % 2 else video.aspect,
         metadata=metadata or {},

@@ -112,9 +112,11 @@ def _measure(
     with tempfile.TemporaryDirectory(prefix="tempcons-metrics-") as name:
         scratch = Path(name)
         video = arguments.videos[index]
-        frames = read_frames(video, scratch, arguments.size)
+        frames = read_frames(video, scratch / "video.npy", arguments.size)
         others = {
-            option: _read_beside(getattr(arguments, option), index, video, frames, scratch, arguments.size)
+            option: _read_beside(
+                getattr(arguments, option), index, video, frames, scratch / f"{option}.npy", arguments.size
+            )
             for option in ("reference", "input")
         }
         anchor = len(frames) // 2 if arguments.anchor is None else arguments.anchor
@@ -124,12 +126,12 @@ def _measure(
 
 
 def _read_beside(
-    paths: list[Path], index: int, video: Path, frames: FrameStore, scratch: Path, size: int | None
+    paths: list[Path], index: int, video: Path, frames: FrameStore, file: Path, size: int | None
 ) -> FrameStore | None:
     """The reference or input of a clip, of the same length and size."""
     if not paths:
         return None
-    other = read_frames(paths[index], scratch, size)
+    other = read_frames(paths[index], file, size)
     check_same_clip(frames, other, str(video), str(paths[index]))
     return other
 

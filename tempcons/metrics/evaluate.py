@@ -8,7 +8,7 @@ everything that depends on flow by every estimator given.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -112,6 +112,7 @@ class Evaluator:
         input_frames: the aligned input video, for the errors under its flow.
         device: where to compute; the networks must be there already.
         identity: aligned pictures to face embeddings (B, D), for the similarity to the input's person.
+        cuts: positions of frames that begin a new scene; no pair across one is measured.
 
     Raises:
         InputError: fewer than two frames, another number or size of input frames, anchor out of range.
@@ -126,6 +127,7 @@ class Evaluator:
         input_frames: FrameStore | None = None,
         device: torch.device | str = "cpu",
         identity: Embedding | None = None,
+        cuts: Collection[int] = (),
     ) -> None:
         if len(direct) < 2:
             found = f"{len(direct)} frame can't be measured over time"
@@ -138,7 +140,13 @@ class Evaluator:
             check_same_clip(input_frames, direct, "input", "direct edit")
         self.direct, self.input_frames, self.anchor = direct, input_frames, anchor_index
         self.flows, self.perceptual, self.device = list(flows), perceptual, device
-        self.identity = identity
+        self.identity, self.cuts = identity, frozenset(cuts)
+        self.steps = [t for t in range(len(direct) - 1) if self._one_scene((t, t + 1))]
+
+    def _one_scene(self, pair: Pair) -> bool:
+        """Whether no cut lies between two frames."""
+        first, last = sorted(pair)
+        return not any(first < cut <= last for cut in self.cuts)
 
     @torch.no_grad()
     def measure(self, frames: FrameStore) -> VideoMetrics:
@@ -165,7 +173,7 @@ class Evaluator:
             "e_long": self._long_range(frames, flow, rows, suffix),
         }
         for gap in E_LONG_GAPS:
-            pairs = gap_pairs(len(frames), gap)
+            pairs = filter(self._one_scene, gap_pairs(len(frames), gap))
             values[f"e_long_gap{gap}"] = _mean(self._pair_error(frames, flow, pair) for pair in pairs)
         values |= self._under_input_flow(frames, flow, rows, suffix)
         motion = _mean(row[1] for row in neighbours)
@@ -178,7 +186,7 @@ class Evaluator:
     ) -> list[tuple[float, float]]:
         """(error, motion) of every pair (t, t+1)."""
         found = []
-        for t, (a, b) in enumerate(self._neighbour_pictures(frames)):
+        for t, (a, b) in zip(self.steps, self._neighbour_pictures(frames), strict=True):
             pair = _pair_flow(flow, a, b)
             error, motion = e_warp(a, b, pair.forward, pair.mask), mean_motion(pair.forward, pair.mask)
             found.append((error.item(), motion.item()))
@@ -191,7 +199,7 @@ class Evaluator:
 
     def _long_range(self, frames: FrameStore, flow: Flow, rows: list[dict], suffix: str) -> Value:
         errors = []
-        for pair in long_range_pairs(len(frames), self.anchor):
+        for pair in filter(self._one_scene, long_range_pairs(len(frames), self.anchor)):
             errors.append(self._pair_error(frames, flow, pair))
             rows[pair[1]][f"e_long{suffix}"] = _value(errors[-1])
         return _mean(errors)
@@ -206,7 +214,7 @@ class Evaluator:
     ) -> dict[str, Value]:
         """Neighbour errors with the flow of the input video, by both protocols."""
         ours, lai = [], []
-        for t, kept in enumerate(self._input_flows.get(flow.name, [])):
+        for t, kept in zip(self.steps, self._input_flows.get(flow.name, []), strict=False):
             a, b = self._pictures(frames, (t, t + 1))
             ours.append(e_warp(a, b, kept.forward, kept.mask).item())
             lai.append(e_warp_lai2018(a, b, kept.forward, kept.backward).item())
@@ -280,7 +288,7 @@ class Evaluator:
         return {flow.name: [_pair_flow(flow, *pair) for pair in pairs] for flow in self.flows}
 
     def _neighbour_pictures(self, frames: FrameStore) -> Iterator[tuple[Tensor, Tensor]]:
-        return (self._pictures(frames, (t, t + 1)) for t in range(len(frames) - 1))
+        return (self._pictures(frames, (t, t + 1)) for t in self.steps)
 
     def _pictures(self, frames: FrameStore, pair: Pair) -> tuple[Tensor, Tensor]:
         """Two frames, (1, 3, H, W) each."""

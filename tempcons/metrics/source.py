@@ -17,12 +17,12 @@ STAGE = "metrics"
 FEWEST = 2
 
 
-def read_frames(path: Path, scratch: Path, size: int | None = None) -> FrameStore:
-    """Frames of a video file or a folder of pictures, memory-mapped from a file in ``scratch``.
+def read_frames(path: Path, file: Path, size: int | None = None) -> FrameStore:
+    """Frames of a video file or a folder of pictures, memory-mapped from a file that they are written to.
 
     Args:
         path: video file or folder.
-        scratch: existing folder that lives as long as the frames.
+        file: ``.npy`` to write, which lives as long as the frames.
         size: bring the longer side to so many pixels, by area averaging; None keeps the size.
 
     Raises:
@@ -34,7 +34,6 @@ def read_frames(path: Path, scratch: Path, size: int | None = None) -> FrameStor
     if count < FEWEST:
         raise InputError(STAGE, f"{path} has {count} frame", f"measuring over time needs {FEWEST} or more")
     target = shape if size is None else _scaled(shape, size, path)
-    file = scratch / f"{len(list(scratch.iterdir()))}.npy"
     write_frames(file, (count, *target), (_resized(frame, target)[None] for frame in frames))
     return FrameStore.open(file)
 

@@ -98,6 +98,11 @@ class DISFlow(_ClassicFlow):
         self._dis: Any = cv2.DISOpticalFlow.create(DIS_PRESETS.get(preset, DIS_PRESETS["medium"]))
         if preset == "fine":
             self._dis.setFinestScale(0)
+        self._settings = preset, upscale
+
+    def __reduce__(self) -> tuple:
+        """OpenCV's object can't be sent to another process; its settings can."""
+        return DISFlow, self._settings
 
     def _estimate(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return self._dis.calc(a, b, None)

@@ -21,12 +21,12 @@ from tempcons.geometry.quad import (
     crop,
     jitter_px,
     outside_share,
-    quad_from_landmarks,
     side_px,
     smooth,
 )
 from tempcons.geometry.surround import faded_surround
-from tempcons.geometry.track import Detection, choose, link
+from tempcons.geometry.track import Detection, choose, link, place
+from tempcons.media.cuts import find_cuts, split_scenes
 from tempcons.media.frames import FrameStore, write_frames
 from tempcons.media.range import to_pictures
 from tempcons.models.landmarks import make_detector
@@ -37,10 +37,11 @@ from tempcons.types import Aligned, Clip
 log = logging.getLogger(__name__)
 
 STAGE = "align"
-VERSION = 1
+VERSION = 2
 POLICIES = ("error", "interpolate", "keep_original")
 BATCH = 4
 MUCH_OUTSIDE = 0.35
+FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,19 @@ class AlignConfig:
             the edit by "keep_original".
         smoothing_s: standard deviation in seconds of the smoothing over time; 0.067 is two frames
             at 30 per second.
+        scene_cuts: find the cuts of the clip; every scene is followed and smoothed on its own.
         min_face_px: a smaller square (its side in source pixels) is edited with a warning.
         landmarks_path: a .npy with (T, 68, 2) or (T, 5, 2) points instead of a detector: one row for
             each frame of the clip or of the source; NaN where there is no face.
-        face: "auto", "largest", or the number of the face by prominence, from 0.
-        face_box: left, top, right, bottom around the face wanted, where it is first seen.
+        face: "auto", "largest", or the number of the face by prominence in its scene, from 0.
+        face_box: left, top, right, bottom around the face wanted, where it is first seen; scenes
+            that show none there count as frames without the face.
     """
 
     detector: str = "mtcnn"
     on_missing: str = "error"
     smoothing_s: float = 0.067
+    scene_cuts: bool = True
     min_face_px: int = 64
     landmarks_path: str | None = None
     face: str | int = "auto"
@@ -98,6 +102,8 @@ def run(clip: Clip, config: AlignConfig, crop_rule: CropRule, size: int, store: 
         landmarks=tracks["landmarks"],
         quads=tracks["quads"],
         found=tracks["found"],
+        cuts=tuple(store.info(folder)["cuts"]),
+        raw_quads=tracks["raw_quads"],
         key=folder.name,
     )
 
@@ -118,46 +124,86 @@ def _check(config: AlignConfig) -> None:
         raise ConfigError(
             STAGE, f"align.on_missing={config.on_missing}", near_names(config.on_missing, POLICIES)
         )
-    if config.smoothing_s < 0:
+    if not config.smoothing_s >= 0:
         raise ConfigError(STAGE, f"align.smoothing_s={config.smoothing_s}", "it must be 0 or more seconds")
     if config.landmarks_path and not Path(config.landmarks_path).is_file():
         raise InputError(STAGE, f"no such file: {config.landmarks_path}", "check align.landmarks_path")
 
 
 def _make(folder: Path, clip: Clip, config: AlignConfig, rule: CropRule, size: int) -> dict[str, Any]:
-    raw = _load_landmarks(clip, config) if config.landmarks_path else _detect(clip, config)
+    scenes = _scenes(clip, config)
+    raw = _load_landmarks(clip, config) if config.landmarks_path else _detect(clip, config, scenes)
     found = ~np.isnan(raw).any((1, 2))
     _apply_policy(clip.frame_ids, found, config.on_missing)
     keep = found if config.on_missing == "keep_original" else np.ones_like(found)
-    times = clip.timestamps_s[keep]
-    landmarks = _fill(raw[keep], found[keep], times)
+    ids, times = clip.frame_ids[keep], clip.timestamps_s[keep]
+    parts = _parts(scenes, keep)
+    landmarks = _fill(raw[keep], found[keep], times, ids, parts)
+
+    def calm(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([smooth(values[p], times[p], config.smoothing_s) for p in parts])
+
     centre, axis = centre_and_axis(landmarks, rule)
-    quads = corners(smooth(centre, times, config.smoothing_s), smooth(axis, times, config.smoothing_s))
-    _warn(quads, clip.frame_ids[keep], clip.frames.size, size, config.min_face_px)
+    quads, raw_quads = corners(calm(centre), calm(axis)), corners(centre, axis)
+    _warn(quads, ids, clip.frames.size, size, config.min_face_px)
     save_file(
         {
-            "frame_ids": clip.frame_ids[keep],
-            "landmarks": smooth(landmarks, times, config.smoothing_s),
+            "frame_ids": ids,
+            "landmarks": calm(landmarks),
             "quads": quads,
+            "raw_quads": raw_quads,
             "found": found[keep],
         },
         folder / "track.safetensors",
     )
     _write_crops(folder / "frames.npy", clip.frames, np.flatnonzero(keep), quads, size, rule.fade)
     return {
+        "cuts": clip.frame_ids[[scene.start for scene in scenes[1:]]].tolist(),
         "missing": clip.frame_ids[~found].tolist(),
         "crop_px": [float(side_px(quads).min()), float(side_px(quads).max())],
         "outside_share": float(outside_share(quads, clip.frames.size).max()),
-        "jitter_px": _jitter(quad_from_landmarks(landmarks, rule), quads),
+        "jitter_px": _jitter(raw_quads, quads, parts),
     }
 
 
-def _detect(clip: Clip, config: AlignConfig) -> np.ndarray:
+def _scenes(clip: Clip, config: AlignConfig) -> list[range]:
+    """Positions of each scene of the clip."""
+    if not config.scene_cuts:
+        return [range(len(clip.frames))]
+    frames = track(clip.frames.stream(), "looking for cuts", len(clip.frames))
+    scenes = split_scenes(len(clip.frames), find_cuts(frames))
+    if len(scenes) > 1:
+        starts = [int(clip.frame_ids[scene.start]) for scene in scenes[1:]]
+        log.warning("align: %d scenes, each handled on its own; cuts before frames %s", len(scenes), starts)
+    return scenes
+
+
+def _parts(scenes: Sequence[range], keep: np.ndarray) -> list[slice]:
+    """Where the frames kept of each scene are among all that are kept; scenes without any are left out."""
+    edges = np.concatenate([[0], np.cumsum(keep)])
+    spans = [(int(edges[scene.start]), int(edges[scene.stop])) for scene in scenes]
+    return [slice(a, b) for a, b in spans if a < b]
+
+
+def _detect(clip: Clip, config: AlignConfig, scenes: Sequence[range]) -> np.ndarray:
     """(T, K, 2) landmarks of the chosen face, NaN where it isn't seen."""
     detector = make_detector(config.detector)
     steps = track(clip.frames.stream(), "finding the face", len(clip.frames))
-    faces = choose(link([detector.detect(frame) for frame in steps]), str(config.face), config.face_box)
-    return _rows(faces, len(clip.frames))
+    detections = [detector.detect(frame) for frame in steps]
+    tracks = [link(detections[scene.start : scene.stop]) for scene in scenes]
+    faces: dict[int, Detection] = {}
+    for scene, seen in zip(scenes, tracks, strict=True):
+        if seen:
+            chosen = choose(seen, str(config.face), config.face_box)
+            faces |= {scene.start + at: detection for at, detection in chosen.items()}
+    if faces:
+        return _rows(faces, len(clip.frames))
+    if any(tracks):
+        boxes = ", ".join(place(face) for seen in tracks for face in seen)
+        raise ConfigError(
+            STAGE, f"no face at align.face_box={config.face_box}", f"there are faces at {boxes}"
+        )
+    raise InputError(STAGE, "no face in any frame", "check the clip; the face must be seen from the front")
 
 
 def _rows(faces: dict[int, Detection], total: int) -> np.ndarray:
@@ -202,19 +248,41 @@ def _apply_policy(frame_ids: np.ndarray, found: np.ndarray, policy: str) -> None
             f"no face in frames {missing} ({int((~found).sum())} of {len(found)})",
             "set align.on_missing=interpolate or keep_original, or trim with clip.start and clip.num_frames",
         )
+    if policy == "keep_original" and found.sum() < FEWEST:
+        raise InputError(
+            STAGE,
+            f"only {int(found.sum())} of {len(found)} frames shows the face",
+            f"consistency over time needs {FEWEST} or more",
+        )
     log.warning("align: no face in frames %s; align.on_missing=%s", missing, policy)
 
 
-def _fill(landmarks: np.ndarray, found: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Missing rows by linear interpolation over time, the nearest row at the ends."""
-    flat = landmarks.reshape(len(landmarks), -1).copy()
-    for column in flat.T:
-        column[~found] = np.interp(times[~found], times[found], column[found])
-    return flat.reshape(landmarks.shape)
+def _fill(
+    landmarks: np.ndarray, found: np.ndarray, times: np.ndarray, ids: np.ndarray, parts: Sequence[slice]
+) -> np.ndarray:
+    """Missing rows by linear interpolation over time within the scene, the nearest row at its ends.
+
+    Raises:
+        InputError: a scene without any face: there is nothing to interpolate between.
+    """
+    filled = landmarks.copy()
+    for part in parts:
+        if not found[part].any():
+            raise InputError(
+                STAGE,
+                f"no face in the whole scene of frames {id_ranges(ids[part].tolist())}",
+                "set align.on_missing=keep_original, or trim with clip.start and clip.num_frames",
+            )
+        seen, at = found[part], times[part]
+        rows = filled[part].reshape(len(at), -1)
+        for column in rows.T:
+            column[~seen] = np.interp(at[~seen], at[seen], column[seen])
+        filled[part] = rows.reshape(filled[part].shape)
+    return filled
 
 
-def _jitter(raw: np.ndarray, smoothed: np.ndarray) -> dict[str, float]:
-    before, after = jitter_px(raw), jitter_px(smoothed)
+def _jitter(raw: np.ndarray, smoothed: np.ndarray, parts: Sequence[slice]) -> dict[str, float]:
+    before, after = (jitter_px([quads[part] for part in parts]) for quads in (raw, smoothed))
     log.info("align: jitter of the crop's corners %.2f px, %.2f px after smoothing", before, after)
     return {"before": before, "after": after}
 

@@ -53,6 +53,7 @@ class ClipConfig:
         reader: "auto" (decord where it agrees with the container and the clip is short), "decord"
             or "pyav".
         fps: frames per second of a folder of pictures (25 if left out); not for videos.
+        licence: where the clip comes from and under which licence, in words; shown and recorded.
     """
 
     path: str
@@ -61,6 +62,7 @@ class ClipConfig:
     stride: int = 1
     reader: str = "auto"
     fps: float | None = None
+    licence: str | None = None
 
 
 def run(config: ClipConfig, store: Store) -> Clip:
@@ -74,10 +76,17 @@ def run(config: ClipConfig, store: Store) -> Clip:
     _check(config)
     source = demo_clip() if config.path == DEMO else Path(config.path).expanduser()
     if not source.exists():
+        hint = f"looked from {Path.cwd()}; check clip.path"
         raise InputError(
-            STAGE, f"no such file or folder: {source}", f"looked from {Path.cwd()}; check clip.path"
+            STAGE,
+            f"no such file or folder: {source}",
+            f"{hint}; it is from {config.licence}" if config.licence else hint,
         )
-    depends = {"version": VERSION, "source": _hash(source), **asdict(config), "path": None}
+    if config.licence:
+        log.info("clip: %s is from %s", source.name, config.licence)
+    # Where it lies and what may be done with it changes no frame.
+    told = {name: value for name, value in asdict(config).items() if name != "licence"} | {"path": None}
+    depends = {"version": VERSION, "source": _hash(source), **told}
     folder = store.produce(STAGE, depends, lambda partial: _make(partial, source, config))
     info = store.info(folder)
     return Clip(
@@ -198,6 +207,15 @@ def _choose(total: int, config: ClipConfig, source: Path) -> list[int]:
     if config.num_frames is not None and len(ids) < config.num_frames:
         log.info(
             "clip: %d frames from %d on, fewer than clip.num_frames=%d", len(ids), ids[0], config.num_frames
+        )
+    if config.path != DEMO and ids[-1] + config.stride < total:
+        log.warning(
+            "clip: %d of %s's %d frames are taken, ids %d to %d; clip.num_frames=null takes all",
+            len(ids),
+            source.name,
+            total,
+            ids[0],
+            ids[-1],
         )
     return ids
 

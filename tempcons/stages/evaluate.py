@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import torch
+
 from tempcons.baselines.controls import flow_warped_mean, smooth_codes
+from tempcons.check import ConfigError
 from tempcons.family import Family
 from tempcons.media.frames import FrameStore, write_frames
 from tempcons.metrics.evaluate import Evaluator, VideoMetrics
@@ -25,21 +29,30 @@ class MetricsConfig:
     Attributes:
         every_epochs: epochs between two E_warp measurements while training; 0 for none.
         slice_row: row of the x-t slices, as a share of the height.
+        full_size: longer side in px at which E_warp of full frames is measured; None: theirs.
     """
 
     every_epochs: int = 1
     slice_row: float = 0.68
+    full_size: int | None = 1024
+
+    def __post_init__(self) -> None:
+        if self.every_epochs < 0:
+            raise ConfigError("config", f"metrics.every_epochs = {self.every_epochs}", "0 or more")
+        if not 0 <= self.slice_row <= 1:
+            raise ConfigError("config", f"metrics.slice_row = {self.slice_row}", "a share from 0 to 1")
 
 
 def controls(edited: Edited, family: Family, store: Store) -> dict[str, FrameStore]:
     """The two controls every result is shown beside: no optimisation, only smoothing."""
-    depends = {"version": VERSION, "edited": edited.key, "flow": family.flow.name}
+    depends = {"version": VERSION, "edited": edited.key, **family.reads("flow")}
 
     def make(folder: Path) -> None:
-        codes = smooth_codes(edited.codes, 1.0)
+        codes = torch.cat([smooth_codes(edited.codes[s.start : s.stop], 1.0) for s in edited.scenes])
         render_frames(edited.generator, codes, folder / "smoothed_codes.npy", family.device)
         family.place()
-        mean = flow_warped_mean(edited.frames, family.flow, family.device)
+        scenes = [FrameStore(edited.frames.array[s.start : s.stop]) for s in edited.scenes]
+        mean = chain.from_iterable(flow_warped_mean(scene, family.flow, family.device) for scene in scenes)
         write_frames(folder / "flow_warped_mean.npy", (len(edited.frames), *edited.frames.size), mean)
 
     folder = store.produce("controls", depends, make)
@@ -57,7 +70,15 @@ def run(edited: Edited, variants: dict[str, FrameStore], family: Family) -> dict
     anchor = edited.frame_ids.tolist().index(edited.anchor_id)
     flows = (family.flow, family.second_flow)
     family.place()
-    evaluator = Evaluator(edited.frames, anchor, flows, family.perceptual, edited.aligned, family.device)
+    evaluator = Evaluator(
+        edited.frames,
+        anchor,
+        flows,
+        family.perceptual,
+        edited.aligned,
+        family.device,
+        cuts=[scene.start for scene in edited.scenes[1:]],
+    )
     return {
         name: evaluator.measure(frames)
         for name, frames in track(variants.items(), "measuring", len(variants))

@@ -27,6 +27,7 @@ from tempcons.weights.assets import load_state, save_state
 log = logging.getLogger(__name__)
 VERSION = 1
 OPTIMIZATION = "optimization"
+ENCODE_BATCH = 8
 ENCODERS = ("e4e", "restyle_psp", "restyle_e4e")
 METHODS = {"embedded": ("encoder", "pti"), "ffhq": ("pti", *ENCODERS, OPTIMIZATION)}
 # What tuning starts from; "encoder" is the family's only one.
@@ -80,6 +81,11 @@ class InversionConfig:
         """The encoder, by name, of families that have several."""
         return self.source if self.source in ENCODERS else None
 
+    @property
+    def regularised(self) -> bool:
+        """Whether tuning samples codes around the pivots."""
+        return self.name == "pti" and self.pivotal.lambda_r > 0
+
     def depends(self) -> dict[str, Any]:
         """What the codes and the generator depend on; settings of parts that aren't used are left out."""
         values: dict[str, Any] = {"name": self.name, "pivotal": asdict(self.pivotal)}
@@ -103,10 +109,14 @@ def run(
     depends = {
         "version": VERSION,
         "aligned": aligned.key,
-        "weights": [r["sha256"] for r in family.records],
+        **family.reads("networks", "perceptual"),
         "config": config.depends(),
+        "precision": trainer.precision,
+        "devices": trainer.devices,
         "seed": seed,
     }
+    if config.regularised:
+        depends |= family.reads("sampling")
 
     def make(folder: Path) -> dict[str, Any]:
         if config.source == OPTIMIZATION:
@@ -143,7 +153,7 @@ def load_generator(path: Path, like: Generator) -> Generator:
 
 
 @torch.no_grad()
-def encode(family: Family, frames: FrameStore, batch: int = 8) -> Tensor:
+def encode(family: Family, frames: FrameStore, batch: int = ENCODE_BATCH) -> Tensor:
     """(T, L, D) codes of aligned frames."""
     if family.encoder is None:
         raise ConfigError("invert", f"family={family.name} was loaded without an encoder")
@@ -179,7 +189,8 @@ def tune(
     seed: int,
 ) -> Generator:
     """Pivotal tuning on the whole clip."""
-    module = PivotalTuning(family.generator, family.perceptual, config)
+    surroundings = (family.sample_codes, family.alpha_interp) if config.lambda_r else None
+    module = PivotalTuning(family.generator, family.perceptual, config, surroundings, seed)
     loader = frame_loader(codes, frames, config, seed)
     epochs = math.ceil(config.steps / len(loader))
     checkpoints = folder / "checkpoint"
@@ -199,5 +210,6 @@ def tune(
 
 def reconstruction_psnr(frames: FrameStore, aligned: FrameStore) -> float:
     """PSNR in dB over all frames, from the mean squared error on [0, 1]."""
-    error = (frames.pictures() - aligned.pictures()).div(2).square().mean()
-    return float(-10 * torch.log10(error))
+    parts = [slice(at, at + ENCODE_BATCH) for at in range(0, len(frames), ENCODE_BATCH)]
+    errors = [(frames.pictures(p) - aligned.pictures(p)).div(2).square().mean(dim=(1, 2, 3)) for p in parts]
+    return float(-10 * torch.log10(torch.cat(errors).mean()))

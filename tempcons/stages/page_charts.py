@@ -73,7 +73,7 @@ def draw_charts(curves: Curves, style: ChartStyle) -> str:
     shown = [measure for measure in MEASURES if measure.key in curves]
     if not shown:
         return "<p>Nothing was measured frame by frame.</p>"
-    charts = "".join(_chart(m, curves[m.key], style, m is shown[0]) for m in shown)
+    charts = "".join(chart(m, curves[m.key], style, m is shown[0]) for m in shown)
     return f'{_legend(shown, curves, style)}<div class="charts">{charts}</div>'
 
 
@@ -120,7 +120,8 @@ def _legend_row(variant: str, shown: Sequence[Measure], style: ChartStyle, place
     return f'<tr><th scope="row"><label>{box}{swatch}{title}</label></th>{cells}</tr>'
 
 
-def _chart(measure: Measure, curves: Mapping[str, Curve], style: ChartStyle, first: bool) -> str:
+def chart(measure: Measure, curves: Mapping[str, Curve], style: ChartStyle, first: bool) -> str:
+    """One measure's curves over the frames; one value of them all must be known."""
     last = max(1, len(next(iter(curves.values()))) - 1)
     top = nice_top(max(v for curve in curves.values() for v in curve if v is not None))
     lines = "".join(

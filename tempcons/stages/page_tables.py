@@ -13,6 +13,8 @@ LABELS = {
     "direct": "direct edit",
     "phase1": "after phase 1",
     "phase2": "after phase 2",
+    "dvp": "Deep Video Prior",
+    "wplus": "codes optimised one by one",
 }
 # Soft hyphens, so that all five fit a phone's width.
 COLUMNS = {

@@ -28,7 +28,12 @@ def run(edited: Edited, family: Family, context: PhaseContext, store: Store) -> 
     Raises:
         KeyboardInterrupt: stopped by the user; the next run goes on from the last epoch.
     """
-    depends = {"version": VERSION, "edited": edited.key, **context.depends("phase1"), **family.depends}
+    depends = {
+        "version": VERSION,
+        "edited": edited.key,
+        **context.depends("phase1"),
+        **family.reads("perceptual", "flow"),
+    }
 
     def make(folder: Path) -> dict[str, Any]:
         codes = refine(edited, family, context, folder)
@@ -55,7 +60,7 @@ def refine(edited: Edited, family: Family, context: PhaseContext, folder: Path) 
     data = AnchorPairDataModule(
         edited, edited.codes, edited.frames, "anchor", context.trainer.pairs_per_step, context.seed
     )
-    callbacks = phase_callbacks(edited, edited.codes, family, context)
+    callbacks = phase_callbacks(edited, edited.codes, family, context, folder)
     fit(
         module,
         data,

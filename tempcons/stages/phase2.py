@@ -18,8 +18,8 @@ from tempcons.training.fit import discard_checkpoint, fit
 from tempcons.training.generator_phase import GeneratorTunePhase
 from tempcons.training.hyper import Hyper
 from tempcons.training.pairs import AnchorPairDataModule
-from tempcons.training.target_video import consistent_video
-from tempcons.types import Edited, Refined, Tuned
+from tempcons.training.target_video import consistent_video, joined
+from tempcons.types import AnchorWindow, Edited, Refined, Tuned
 from tempcons.weights.assets import save_state
 
 VERSION = 1
@@ -39,7 +39,7 @@ def run(
         "edited": edited.key,
         "refined": refined and refined.key,
         **context.depends("phase2"),
-        **family.depends,
+        **family.reads("perceptual", "flow", "sampling"),
     }
 
     def make(folder: Path) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def tune(
         context.trainer,
         f"phase 2 ({context.recipe})",
         epochs=hyper.phase2.epochs,
-        callbacks=phase_callbacks(edited, codes, family, context),
+        callbacks=phase_callbacks(edited, codes, family, context, folder),
         logger=context.loggers("phase2"),
     )
     discard_checkpoint(folder / "checkpoint")
@@ -96,9 +96,15 @@ def consistent_target(edited: Edited, family: Family, hyper: Hyper, folder: Path
     """The direct edit made consistent along its flow, as frames; kept for a run that goes on."""
     path = folder / "target.npy"
     family.place()
-    anchor = edited.frame_ids.tolist().index(edited.anchor_id)
-    video = consistent_video(
-        edited.frames, anchor, family.flow, hyper.target_anchor, hyper.target_data, family.device
-    )
-    write_frames(path, (len(edited.frames), *edited.frames.size), video.split(8))
+    weights = hyper.target_anchor, hyper.target_data
+
+    def solve(window: AnchorWindow) -> tuple[range, torch.Tensor]:
+        own = FrameStore(edited.frames.array[window.frames.start : window.frames.stop])
+        if len(own) == 1:
+            return window.frames, own.pictures()
+        anchor = window.anchor - window.frames.start
+        return window.frames, consistent_video(own, anchor, family.flow, *weights, family.device)
+
+    pieces = joined(map(solve, edited.anchor_windows))
+    write_frames(path, (len(edited.frames), *edited.frames.size), pieces)
     return FrameStore.open(path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import shutil
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,11 @@ from tempcons.media.frames import FrameStore
 from tempcons.media.slices import write_slices
 from tempcons.media.write import VideoSettings, side_by_side, write_video
 from tempcons.metrics.evaluate import VideoMetrics
+from tempcons.stages.page_masks import Masks, write_sheet
 from tempcons.store.artefact import write_json
+from tempcons.training.logging import MASKS, PHASES, SLICES
 
+SLICES_FILE = "slices.png"
 COLUMNS = ("e_warp", "e_long", "distance", "sharpness", "motion")
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "kornia", "opencv-python-headless", "av", "wandb")
 
@@ -36,10 +41,20 @@ def write_videos(folder: Path, shown: dict[str, FrameStore], fps: float) -> dict
     return files
 
 
-def draw_slices(path: Path, shown: dict[str, FrameStore], row_share: float) -> None:
-    """x-t slices of all variants at one row, stacked (paper, Fig. 6)."""
+def draw_pictures(
+    folder: Path, shown: dict[str, FrameStore], masks: dict[str, Masks], row_share: float
+) -> None:
+    """x-t slices of all variants at one row, stacked (paper, Fig. 6), and the masks of every phase."""
     height = next(iter(shown.values())).size[0]
-    write_slices(path, shown, min(height - 1, int(row_share * height)))
+    write_slices(folder / SLICES_FILE, shown, min(height - 1, int(row_share * height)))
+    for phase, found in masks.items():
+        write_sheet(folder / f"{MASKS}_{phase}.png", found)
+
+
+def pictures(folder: Path) -> dict[str, Path]:
+    """What :func:`draw_pictures` wrote, by the names that dashboards show."""
+    masks = {f"{MASKS}/{phase}": folder / f"{MASKS}_{phase}.png" for phase in PHASES}
+    return {name: path for name, path in {SLICES: folder / SLICES_FILE, **masks}.items() if path.exists()}
 
 
 def write_csv(path: Path, measured: dict[str, VideoMetrics]) -> None:
@@ -94,6 +109,8 @@ def environment() -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "machine": platform.platform(),
         "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "date": datetime.now(UTC).date().isoformat(),
     }
 
 

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from torch import Tensor
 
 from tempcons.check import ConfigError, near_names
-from tempcons.geometry.paste import Window, edge_mask, face_mask, paste, paste_poisson, place
+from tempcons.geometry.paste import Window, paste, paste_poisson, place
+from tempcons.geometry.quad import side_px
+from tempcons.geometry.region import dilated, face_region, region_name, soften
 from tempcons.media.frames import FrameStore, write_frames
 from tempcons.media.range import to_pictures
-from tempcons.metrics.seam import seam_jump
+from tempcons.metrics.seam import border_flicker, seam_jump
 from tempcons.progress import track
 from tempcons.store.artefact import Store
-from tempcons.types import Aligned, Clip, Stitched
+from tempcons.training.stitch_phase import TuningConfig
+from tempcons.types import Aligned, Clip, Domain, Stitched
 
 log = logging.getLogger(__name__)
 
 STAGE = "stitch"
-VERSION = 1
+VERSION = 2
 Paste = Callable[[np.ndarray, Tensor, np.ndarray, Tensor], np.ndarray]
 MODES: dict[str, Paste] = {"feather": paste, "poisson": paste_poisson}
 REGIONS = ("crop", "face")
-MEASURED = 8  # frames on which the seam is measured
+MEASURED = 8  # places in the clip where the seam is measured
+BAND = 0.02  # half width of the band around the seam, as a share of the face's square
+PLAIN, BLEND, STITCHED = "plain_paste", "blend_only", "stitched"
 
 
 class Faces(Protocol):
@@ -48,89 +55,184 @@ class StitchConfig:
     Attributes:
         mode: "feather" fades over a soft border; "poisson" keeps the edit's gradients and takes the
             source's colours at the border.
-        region: "crop", the whole square, or "face", an ellipse from brow to chin.
+        region: "crop", the whole square, or "face", as the landmarks show it.
         feather: width of the soft border as a share of the square's side.
+        tuning: tune the generator first, so that the border meets the source (phase 3); None pastes
+            the pictures as they are.
     """
 
     mode: str = "poisson"
     region: str = "crop"
     feather: float = 0.1
+    tuning: TuningConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(STAGE, f"stitch.mode={self.mode}", near_names(self.mode, MODES))
+        if self.region not in REGIONS:
+            raise ConfigError(STAGE, f"stitch.region={self.region}", near_names(self.region, REGIONS))
+        if not 0 <= self.feather <= 0.5:
+            raise ConfigError(STAGE, f"stitch.feather={self.feather}", "a share of the side from 0 to 0.5")
+
+    def check_domain(self, domain: Domain, edit: str) -> None:
+        """Raise ConfigError for stitch tuning of an out-of-domain edit (paper, Section 3.4)."""
+        if self.tuning is not None and domain == "out":
+            raise ConfigError(
+                STAGE,
+                f"edit={edit} is out-of-domain: its look differs from the input all over the picture, so no "
+                "border can be tuned to meet the source (paper, Section 3.4)",
+                f"put it back as it is with stitch={' or stitch='.join(MODES)}",
+            )
+
+    @property
+    def plain(self) -> StitchConfig:
+        """The same border, hard, and nothing blended: what others are measured against."""
+        return replace(self, mode="feather", feather=0.0)
 
 
-def run(clip: Clip, aligned: Aligned, faces: Faces, config: StitchConfig, store: Store) -> Stitched:
+def run(
+    clip: Clip,
+    aligned: Aligned,
+    faces: Faces,
+    config: StitchConfig,
+    store: Store,
+    before: Faces | None = None,
+) -> Stitched:
     """Full frames with the edited face; frames of the clip without a face stay as they are.
 
-    Raises:
-        ConfigError: an unknown mode or region, or a feather outside [0, 0.5].
+    Args:
+        clip: the source.
+        aligned: where the face is.
+        faces: pictures of it; frames join by id.
+        config: how it is put back.
+        store: cache.
+        before: the pictures before stitch tuning, which are pasted plainly to measure the seam against;
+            ``faces`` themselves where there was none.
     """
-    _check(config)
+    untuned = before or faces
     depends = {
         "version": VERSION,
         "clip": clip.key,
         "aligned": aligned.key,
         "faces": faces.key,
+        "before": untuned.key,
         **asdict(config),
     }
-    folder = store.produce(STAGE, depends, lambda partial: _make(partial, clip, aligned, faces, config))
-    return Stitched(FrameStore.open(folder / "frames.npy"), clip.frame_ids, folder.name)
+
+    def make(folder: Path) -> dict[str, Any]:
+        total = len(clip.frames)
+        shown = track(stitched(clip, aligned, faces, config), "putting the face back", total)
+        write_frames(folder / "frames.npy", (total, *clip.frames.size), (frame[None] for frame in shown))
+        figures = {PLAIN: seam_figures(clip, aligned, untuned, config.plain)}
+        if before is not None:
+            figures[BLEND] = seam_figures(clip, aligned, before, config)
+        figures[STITCHED] = seam_figures(clip, aligned, faces, config)
+        for name, row in figures.items():
+            log.info("stitch: %s, jump at the border %s, flicker %s levels", name, *map(_shown, row.values()))
+        return {"seams": figures, "edited_frames": len(faces.frame_ids)}
+
+    folder = store.produce(STAGE, depends, make)
+    figures = store.info(folder)["seams"]
+    return Stitched(FrameStore.open(folder / "frames.npy"), clip.frame_ids, figures, folder.name)
 
 
-def _check(config: StitchConfig) -> None:
-    if config.mode not in MODES:
-        raise ConfigError(STAGE, f"stitch.mode={config.mode}", near_names(config.mode, MODES))
-    if config.region not in REGIONS:
-        raise ConfigError(STAGE, f"stitch.region={config.region}", near_names(config.region, REGIONS))
-    if not 0 <= config.feather <= 0.5:
-        raise ConfigError(STAGE, f"stitch.feather={config.feather}", "a share of the side from 0 to 0.5")
-
-
-def _make(folder: Path, clip: Clip, aligned: Aligned, faces: Faces, config: StitchConfig) -> dict[str, Any]:
-    total = len(clip.frames)
-    shown = track(stitched(clip, aligned, faces, config), "putting the face back", total)
-    write_frames(folder / "frames.npy", (total, *clip.frames.size), (frame[None] for frame in shown))
-    jumps = _seams(clip, aligned, faces, config)
-    log.info("stitch: jump at the border %.2f levels (plain paste %.2f)", jumps["seam"], jumps["plain"])
-    return {"seam_jump_levels": jumps, "edited_frames": len(faces.frame_ids)}
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def stitched(clip: Clip, aligned: Aligned, faces: Faces, config: StitchConfig) -> Iterator[np.ndarray]:
     """(H, W, 3) uint8 frames of the clip in order, the face put back where there is one."""
+    at_face = positions_of(faces.frame_ids)
+    at_quad = positions_of(aligned.frame_ids)
     put = MODES[config.mode]
-    at_face = {int(i): at for at, i in enumerate(faces.frame_ids)}
-    at_quad = {int(i): at for at, i in enumerate(aligned.frame_ids)}
     for frame, frame_id in zip(clip.frames.stream(), clip.frame_ids.tolist(), strict=True):
         if frame_id not in at_face:
             yield frame
             continue
         q = at_quad[frame_id]
         picture = to_pictures(faces.frames.take([at_face[frame_id]]))[0]
-        yield put(frame, picture, aligned.quads[q], _mask(aligned, q, picture.shape[-1], config))
+        yield put(frame, picture, aligned.quads[q], mask_of(aligned, q, picture.shape[-1], config))
 
 
-def _mask(aligned: Aligned, at: int, size: int, config: StitchConfig) -> Tensor:
-    """(S, S); Poisson blending needs no soft border, as it cuts the mask at one half."""
-    feather = config.feather if config.mode == "feather" else 0.0
-    if config.region == "face":
-        return face_mask(aligned.landmarks[at], aligned.quads[at], size, feather)
-    return edge_mask(size, feather)
+def positions_of(frame_ids: np.ndarray) -> dict[int, int]:
+    """Frame id -> position."""
+    return {int(frame_id): at for at, frame_id in enumerate(frame_ids)}
 
 
-def _seams(clip: Clip, aligned: Aligned, faces: Faces, config: StitchConfig) -> dict[str, float]:
-    """Mean jump at the region's border over a few frames: of this mode, and of plain pasting."""
-    rows = []
-    for f in np.unique(np.linspace(0, len(faces.frame_ids) - 1, MEASURED).astype(int)).tolist():
-        q = int(np.flatnonzero(aligned.frame_ids == faces.frame_ids[f])[0])
-        c = int(np.flatnonzero(clip.frame_ids == faces.frame_ids[f])[0])
-        frame, quad = clip.frames.take([c])[0], aligned.quads[q]
-        window = Window.around(quad, clip.frames.size)
-        if window.empty:
-            continue
-        picture = to_pictures(faces.frames.take([f]))[0]
-        mask = _mask(aligned, q, picture.shape[-1], config)
-        face, weight = place(picture, quad, mask, window)
-        inside, source = weight > 0.5, frame[window.slices]
-        plain = np.where(inside[..., None], face, source)
-        blended = MODES[config.mode](frame, picture, quad, mask)[window.slices]
-        rows.append([seam_jump(result, source, inside) for result in (blended, plain)])
-    seam, plain_seam = np.mean(rows, axis=0) if rows else (0.0, 0.0)
-    return {"seam": float(seam), "plain": float(plain_seam)}
+def region_of(aligned: Aligned, at: int, size: int, region: str) -> np.ndarray:
+    """(S, S) bool: the face, or the whole crop."""
+    if region == "crop":
+        return np.ones((size, size), bool)
+    return face_region(aligned.landmarks[at], aligned.quads[at], size)
+
+
+def region_label(aligned: Aligned, config: StitchConfig) -> str:
+    """How the region is found, for logs and manifests."""
+    return region_name(aligned.landmarks) if config.region == "face" else "whole crop"
+
+
+def mask_of(aligned: Aligned, at: int, size: int, config: StitchConfig) -> Tensor:
+    """(S, S) in [0, 1]: what is put back. Poisson blending cuts at one half and needs no soft border."""
+    region = region_of(aligned, at, size, config.region)
+    if config.tuning is not None:
+        region = dilated(region, config.tuning.reach)
+    return soften(region, config.feather if config.mode == "feather" else 0.0)
+
+
+def seam_figures(clip: Clip, aligned: Aligned, faces: Faces, config: StitchConfig) -> dict[str, float | None]:
+    """Mean jump across the border, and flicker in a band around it, over a few places of the clip.
+
+    Both in levels of 255; None where nothing could be measured (no border within the picture, no two
+    neighbouring frames).
+    """
+    jumps: list[float] = []
+    flickers: list[float] = []
+    for first, second in neighbours(clip, faces):
+        before, now = (_seam(clip, aligned, faces, config, frame_id) for frame_id in (first, second))
+        jumps += [seam_jump(s.result, s.source, s.inside) for s in (before, now) if s.inside.any()]
+        if now.band.any():
+            pairs = (now.result, before.result, now.source, before.source)
+            flickers.append(border_flicker(*pairs, now.band))
+    jump, flicker = (float(np.mean(values)) if values else None for values in (jumps, flickers))
+    return {"seam_jump": jump, "border_flicker": flicker}
+
+
+def neighbours(clip: Clip, faces: Faces) -> list[tuple[int, int]]:
+    """Ids of at most MEASURED pairs of neighbouring frames of the clip that both have a face."""
+    edited = set(faces.frame_ids.tolist())
+    ids = clip.frame_ids.tolist()
+    pairs = [(a, b) for a, b in pairwise(ids) if a in edited and b in edited]
+    places = np.linspace(0, max(len(pairs) - 1, 0), MEASURED).astype(int)
+    return [pairs[at] for at in dict.fromkeys(places.tolist()) if at < len(pairs)]
+
+
+@dataclass(frozen=True)
+class Seam:
+    """One frame with and without the face, (H, W, 3) uint8, and its border, (H, W) bool."""
+
+    result: np.ndarray
+    source: np.ndarray
+    inside: np.ndarray
+    band: np.ndarray
+
+
+def _seam(clip: Clip, aligned: Aligned, faces: Faces, config: StitchConfig, frame_id: int) -> Seam:
+    at = positions_of(aligned.frame_ids)[frame_id]
+    [source] = clip.frames.take([positions_of(clip.frame_ids)[frame_id]])
+    picture = to_pictures(faces.frames.take([positions_of(faces.frame_ids)[frame_id]]))[0]
+    quad = aligned.quads[at]
+    # The border of the hard region: where a soft one is cut at half depends on its width.
+    hard = mask_of(aligned, at, picture.shape[-1], config.plain)
+    result = MODES[config.mode](source, picture, quad, mask_of(aligned, at, picture.shape[-1], config))
+    inside = np.zeros(source.shape[:2], bool)
+    window = Window.around(quad, source.shape[:2])
+    if not window.empty:
+        inside[window.slices] = place(picture, quad, hard, window)[1] > 0.5
+    return Seam(result, source, inside, _band(inside, max(2, round(BAND * float(side_px(quad))))))
+
+
+def _band(inside: np.ndarray, width: int) -> np.ndarray:
+    """Pixels at most ``width`` from the border."""
+    kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    mask = inside.astype(np.uint8)
+    return cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)

@@ -1,4 +1,4 @@
-"""Read a sweep: ``python -m tempcons.sweep status|table|summary|pareto DIR``."""
+"""Read a sweep: ``python -m tempcons.sweep status|table|summary|paper|pareto|report DIR``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from tempcons.check import InputError
 from tempcons.cli import report_errors
 from tempcons.sweep.folder import Job, count, read_sweep, require_whole, swept
+from tempcons.sweep.paper import TABLES, make_report
+from tempcons.sweep.paper_formats import FORMATS, write_report
 from tempcons.sweep.pareto import draw
 from tempcons.sweep.summary import summary
 from tempcons.sweep.table import comma_separated, markdown
@@ -25,18 +27,24 @@ def main(arguments: Sequence[str]) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser("python -m tempcons.sweep", description="Read the folder of a sweep.")
-    commands = top.add_subparsers(required=True, metavar="status|table|summary|pareto")
+    commands = top.add_subparsers(required=True, metavar="status|table|summary|paper|pareto|report")
     for name, function, about in (
         ("status", status, "which jobs are done, failed or missing"),
         ("table", table, "swept settings and figures of the finished jobs"),
         ("summary", seeds, "all variants, averaged over the seeds"),
+        ("paper", paper, "one of the paper's tables, with its own figures beside ours"),
         ("pareto", pareto, "plot of E_warp against the distance to the direct edit"),
+        ("report", report, "one page of everything, to open in a browser: DIR/report.html"),
     ):
         command = commands.add_parser(name, help=about, description=about)
         command.add_argument("folder", type=Path, metavar="DIR", help="the sweep's folder")
         command.set_defaults(command=function)
         if name == "table":
             command.add_argument("--csv", action="store_true", help="CSV instead of Markdown")
+        if name == "paper":
+            command.add_argument("--table", required=True, choices=TABLES, help="which of them")
+            command.add_argument("--format", default="md", choices=FORMATS, help="what is printed")
+            command.add_argument("--out", type=Path, metavar="FOLDER", help="write all formats there instead")
         if name == "pareto":
             command.add_argument("--out", type=Path, help="a .png or .svg file; default: DIR/pareto.png")
     return top
@@ -70,6 +78,16 @@ def seeds(options: argparse.Namespace) -> None:
     print(summary(options.folder, finished_jobs(options.folder)))
 
 
+def paper(options: argparse.Namespace) -> None:
+    """Print one of the paper's tables, or write it in every format."""
+    report = make_report(options.folder, finished_jobs(options.folder), options.table)
+    if options.out is None:
+        print(FORMATS[options.format](report), end="")
+        return
+    for path in write_report(report, options.out):
+        print(path)
+
+
 def pareto(options: argparse.Namespace) -> None:
     """Draw the plot, print the front."""
     path = options.out or options.folder / "pareto.png"
@@ -77,6 +95,14 @@ def pareto(options: argparse.Namespace) -> None:
     for point in best:
         print(f"E_warp {1e4 * point.y:.2f}e-4  distance {point.x:.4f}  {point.label}")
     print(f"plot: {path}")
+
+
+def report(options: argparse.Namespace) -> None:
+    """Write the sweep's page."""
+    # Not at the top: it brings torch, which the others do without.
+    from tempcons.sweep.page import write_sweep_page
+
+    print(f"report: {write_sweep_page(options.folder)}")
 
 
 def finished_jobs(folder: Path) -> list[Job]:

@@ -148,3 +148,15 @@ def conclude(folder: Path, lock: FileLock) -> None:
     print(f"sweep {folder}: {count(jobs)}", file=sys.stderr)
     if any(job.state in ("failed", "missing") for job in jobs):
         print("the same command goes on with what is missing", file=sys.stderr)
+    if any(job.state == "done" for job in jobs):
+        write_report(folder)
+
+
+def write_report(folder: Path) -> None:
+    """The sweep's page; a sweep whose page can't be made is still a sweep."""
+    from tempcons.sweep.page import write_sweep_page
+
+    try:
+        print(f"report: {write_sweep_page(folder)}")
+    except InputError as error:
+        print(f"no report: {error}", file=sys.stderr)

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 BLUE, ORANGE, BLACK = "#1f5fbf", "#c8600a", "#202020"
 GREY, PALE = "#9a9a9a", "#e2e2e2"
+# CSS classes, so that a page can give the colours another shade in dark mode.
+CLASSES = {BLUE: "best", ORANGE: "other", BLACK: "ink", GREY: "plain", PALE: "rule"}
 FONT = 13
 # PNGs are drawn larger than they are and made smaller, for smooth edges.
 OVERSAMPLE = 2
@@ -29,13 +31,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Circle:
-    """Around (x, y)."""
+    """Around (x, y); in an SVG ``name`` is shown when pointed at, and ``key`` names it for scripts."""
 
     x: float
     y: float
     radius: int
     colour: str
     filled: bool = True
+    name: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def svg(canvas: Canvas) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {canvas.width} {canvas.height}" '
         f'font-family="sans-serif" font-size="{FONT}" role="img">'
     )
-    ground = f'<rect width="{canvas.width}" height="{canvas.height}" fill="white"/>'
+    ground = f'<rect class="ground" width="{canvas.width}" height="{canvas.height}" fill="white"/>'
     body = [head, f"<title>{escape(canvas.title)}</title>", ground, *map(element, canvas.shapes), "</svg>"]
     return "\n".join(body) + "\n"
 
@@ -92,14 +96,23 @@ def element(shape: Shape) -> str:
     match shape:
         case Line(x0, y0, x1, y1, colour, width):
             ends = f'x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}"'
-            return f'<line {ends} stroke="{colour}" stroke-width="{width}"/>'
-        case Circle(x, y, radius, colour, filled):
-            fill = colour if filled else "white"
-            around = f'cx="{x:.1f}" cy="{y:.1f}" r="{radius}"'
-            return f'<circle {around} fill="{fill}" stroke="{colour}" stroke-width="2"/>'
+            return f'<line class="{CLASSES[colour]}" {ends} stroke="{colour}" stroke-width="{width}"/>'
+        case Circle():
+            return circle(shape)
         case Text(x, y, words, anchor):
             at = f'x="{x:.1f}" y="{y:.1f}" dy="0.35em" text-anchor="{anchor}"'
-            return f'<text {at} fill="{BLACK}">{escape(words)}</text>'
+            return f'<text class="ink" {at} fill="{BLACK}">{escape(words)}</text>'
+
+
+def circle(shape: Circle) -> str:
+    """A circle as an SVG element."""
+    fill = shape.colour if shape.filled else "white"
+    classes = CLASSES[shape.colour] + ("" if shape.filled else " hollow")
+    around = f'cx="{shape.x:.1f}" cy="{shape.y:.1f}" r="{shape.radius}"'
+    known = f' data-job="{escape(shape.key)}"' if shape.key else ""
+    name = f"<title>{escape(shape.name)}</title>" if shape.name else ""
+    look = f'fill="{fill}" stroke="{shape.colour}" stroke-width="2"'
+    return f'<circle class="{classes}"{known} {around} {look}>{name}</circle>'
 
 
 def png(canvas: Canvas) -> Image.Image:
@@ -118,7 +131,7 @@ def paint(pen: ImageDraw.ImageDraw, shape: Shape) -> None:
     match shape:
         case Line(x0, y0, x1, y1, colour, width):
             pen.line((k * x0, k * y0, k * x1, k * y1), colour, k * width)
-        case Circle(x, y, radius, colour, filled):
+        case Circle(x, y, radius, colour, filled, _, _):
             box = (k * (x - radius), k * (y - radius), k * (x + radius), k * (y + radius))
             pen.ellipse(box, colour if filled else "white", colour, 2 * k)
         case Text(x, y, words, anchor):

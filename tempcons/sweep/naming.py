@@ -5,25 +5,50 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from tempcons.store.artefact import make_key
+from tempcons.store.artefact import hash_file, make_key
 
 # Where results go, who looks at them and which sweep they belong to changes no result.
 NOT_IN_KEY = ("hydra", "logger", "output", "sweep")
+# Settings that name a file or folder of the user's.
+FILES = ("clip.path", "align.landmarks_path", "edit.file")
 
 
 def job_key(config: DictConfig) -> str:
     """16 hex digits of everything in a composed configuration that can change the job's result.
 
+    Of files that settings name the contents count too: a clip recorded anew is another job.
+
     Raises:
         OmegaConfBaseException: a reference that can't be resolved.
     """
     settings = {str(key): _plain(config, str(key)) for key in config if key not in NOT_IN_KEY}
-    return make_key("job", settings)
+    named = {name: OmegaConf.select(config, name) for name in FILES}
+    contents = {name: content_hash(Path(path).expanduser().resolve()) for name, path in named.items() if path}
+    return make_key("job", settings | {"contents": {k: v for k, v in contents.items() if v is not None}})
+
+
+def content_hash(path: Path) -> str | None:
+    """SHA-256 of a file, or of the names and contents of a folder's files; None if neither is there."""
+    if path.is_file():
+        return _hash_once(path, path.stat().st_size, path.stat().st_mtime_ns)
+    if not path.is_dir():
+        return None
+    files = sorted(item for item in path.iterdir() if item.is_file())
+    listing = {item.name: _hash_once(item, item.stat().st_size, item.stat().st_mtime_ns) for item in files}
+    return make_key("folder", listing)
+
+
+@cache
+def _hash_once(path: Path, size: int, changed_ns: int) -> str:
+    """A sweep asks for each job; files are read once in a process unless they change."""
+    return hash_file(path)
 
 
 def _plain(config: DictConfig, key: str) -> Any:

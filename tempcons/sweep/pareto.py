@@ -13,16 +13,28 @@ from tempcons.sweep.drawing import BLUE, FONT, GREY, ORANGE, PALE, Canvas, Circl
 from tempcons.sweep.folder import Job, swept
 
 X, Y = "distance", "e_warp"
-WIDTH, HEIGHT = 800, 560
 LEFT, RIGHT, TOP, BOTTOM = 70, 30, 50, 70
 # width of a letter, about
 LETTER = 7
 TICKS = 5
 # Below this share of the direct edit's detail a low E_warp is bought with blur.
 SHARP = 0.9
+LEGEND = f"line: the front; orange: to compare with; hollow: less than {SHARP} of the direct edit's sharpness"
 
 
 Place = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a plot in px; narrow ones have no room for a legend."""
+
+    width: int = 800
+    height: int = 560
+
+    @property
+    def is_narrow(self) -> bool:
+        return self.width < 600
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Point:
         label: swept settings of a job, or the name of a video to compare with.
         kind: "job" or "other".
         sharpness: as a share of the direct edit's, if known.
+        key: of the job.
     """
 
     x: float
@@ -42,6 +55,11 @@ class Point:
     label: str
     kind: str = "job"
     sharpness: float | None = None
+    key: str = ""
+
+    def __str__(self) -> str:
+        sharp = "" if self.sharpness is None else f", sharpness {self.sharpness:.3f}"
+        return f"{self.label}: E_warp {1e4 * self.y:.2f}e-4, distance {self.x:.4f}{sharp}"
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -67,7 +85,7 @@ def points_of(jobs: Sequence[Job]) -> list[Point]:
     for job in jobs:
         if X in job.figures and Y in job.figures:
             place = (job.figures[X], job.figures[Y], job.label(settings) or job.key)
-            points.append(Point(*place, "job", job.figures.get("sharpness")))
+            points.append(Point(*place, "job", job.figures.get("sharpness"), job.key))
         for name, figures in job.others.items():
             if figures.get(X) is not None and figures.get(Y) is not None:
                 place = (figures[X], figures[Y], name)
@@ -94,34 +112,39 @@ def draw(jobs: Sequence[Job], path: Path) -> list[Point]:
     return best
 
 
-def picture(points: Sequence[Point], best: Sequence[Point]) -> Canvas:
+def picture(points: Sequence[Point], best: Sequence[Point], size: Size | None = None) -> Canvas:
     """Axes, front and points."""
+    size = size or Size()
     x_ticks, y_ticks = (ticks(max(values)) for values in zip(*((p.x, p.y) for p in points), strict=True))
 
     def place(x: float, y: float) -> Place:
-        inner_width, inner_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-        return LEFT + x / x_ticks[-1] * inner_width, HEIGHT - BOTTOM - y / y_ticks[-1] * inner_height
+        inner_width, inner_height = size.width - LEFT - RIGHT, size.height - TOP - BOTTOM
+        return LEFT + x / x_ticks[-1] * inner_width, size.height - BOTTOM - y / y_ticks[-1] * inner_height
 
-    canvas = Canvas(WIDTH, HEIGHT, "E_warp against the distance to the direct edit")
-    title = (
-        f"line: the front; orange: to compare with; hollow: less than {SHARP} of the direct edit's sharpness"
-    )
-    canvas.add(Text(8, 20, "E_warp / 1e-4 (lower: less flicker)"), Text(WIDTH - 8, 20, title, "end"))
+    canvas = Canvas(size.width, size.height, "E_warp against the distance to the direct edit")
+    canvas.add(Text(8, 20, "E_warp / 1e-4 (lower: less flicker)"))
+    if not size.is_narrow:
+        canvas.add(Text(size.width - 8, 20, LEGEND, "end"))
     for y in y_ticks:
         left = place(0, y)
         canvas.add(
             Line(*left, *place(x_ticks[-1], y), PALE, 1), Text(LEFT - 8, left[1], f"{1e4 * y:.4g}", "end")
         )
     for x in x_ticks:
-        canvas.add(Text(place(x, 0)[0], HEIGHT - BOTTOM + 16, f"{x:.4g}", "middle"))
+        canvas.add(Text(place(x, 0)[0], size.height - BOTTOM + 16, f"{x:.4g}", "middle"))
     canvas.add(
-        Text(WIDTH / 2, HEIGHT - 20, "distance to the direct edit (lower: more of the edit kept)", "middle")
+        Text(
+            size.width / 2,
+            size.height - 20,
+            "distance to the direct edit (lower: more of the edit kept)",
+            "middle",
+        )
     )
     corners = [place(p.x, p.y) for p in best]
     canvas.add(*(Line(*a, *b, BLUE, 2) for a, b in itertools.pairwise(corners)))
     canvas.add(*(dot(point, point in best, place(point.x, point.y)) for point in points))
     named = [point for point in points if point in best or point.kind == "other"]
-    canvas.add(*labels([(place(point.x, point.y), point.label) for point in named]))
+    canvas.add(*labels([(place(point.x, point.y), point.label) for point in named], size))
     return canvas
 
 
@@ -138,10 +161,10 @@ def dot(point: Point, is_best: bool, at: Place) -> Circle:
     """A point; hollow where a low error is bought with blur."""
     colour = ORANGE if point.kind == "other" else BLUE if is_best else GREY
     blurred = point.sharpness is not None and point.sharpness < SHARP
-    return Circle(*at, 6, colour, filled=not blurred)
+    return Circle(*at, 6, colour, not blurred, str(point), point.key)
 
 
-def labels(wanted: Sequence[tuple[Place, str]]) -> list[Text]:
+def labels(wanted: Sequence[tuple[Place, str]], size: Size) -> list[Text]:
     """Words beside their points, where they neither leave the picture nor cover each other."""
     found: list[Text] = []
     for (x, y), words in wanted:
@@ -150,8 +173,11 @@ def labels(wanted: Sequence[tuple[Place, str]]) -> list[Text]:
             for down in (-10, 10, -24, 24, -38, 38)
             for across in (10, -10)
         ]
-        free = (text for text in tries if not any(overlap(text, other) for other in found) and inside(text))
-        found.append(next(free, tries[0]))
+        free = (
+            text for text in tries if not any(overlap(text, other) for other in found) and inside(text, size)
+        )
+        if (text := next(free, None)) or not size.is_narrow:
+            found.append(text or tries[0])
     return found
 
 
@@ -167,7 +193,7 @@ def overlap(a: Text, b: Text) -> bool:
     return a0 < b1 and b0 < a1 and abs(a.y - b.y) < FONT
 
 
-def inside(text: Text) -> bool:
+def inside(text: Text, size: Size) -> bool:
     """Whether a label stays clear of the axes' numbers."""
     left, right = span(text)
-    return left > LEFT and right < WIDTH and TOP / 2 < text.y < HEIGHT - BOTTOM
+    return left > LEFT and right < size.width and TOP / 2 < text.y < size.height - BOTTOM

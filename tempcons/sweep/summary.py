@@ -77,9 +77,10 @@ def by_settings(jobs: Sequence[Job]) -> dict[str, list[Job]]:
 
 
 def variants(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every variant of a run's metrics.json, the controls last."""
+    """Every variant of a run's metrics.json, the controls last; full frames have figures of their own."""
     controls = document.get("controls", {})
-    return {name: row for name, row in document.items() if name != "controls"} | controls
+    others = ("controls", "full_frame")
+    return {name: row for name, row in document.items() if name not in others} | controls
 
 
 def section(name: str, documents: Sequence[dict[str, dict[str, Any]]], seeds: Sequence[str]) -> str:

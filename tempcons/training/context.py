@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,10 +12,12 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from tempcons.family import Family
+from tempcons.training.anchors import window_pairs
 from tempcons.training.epoch_metrics import EpochMetrics
 from tempcons.training.fit import TrainerConfig
 from tempcons.training.flow_masks import FlowMaskCallback
 from tempcons.training.hyper import Hyper
+from tempcons.training.mask_panels import FILE, MaskRecorder, spread
 from tempcons.types import Edited
 
 
@@ -78,10 +81,12 @@ PHASE2_READS = (
 
 
 def phase_callbacks(
-    edited: Edited, codes: Tensor, family: Family, context: PhaseContext
+    edited: Edited, codes: Tensor, family: Family, context: PhaseContext, folder: Path
 ) -> list[pl.Callback]:
-    """Flow and masks of pairs, and metrics after each epoch."""
+    """Flow and masks of pairs, some of them kept in ``folder``, and metrics after each epoch."""
     hyper = context.hyper
+    ids = edited.frame_ids.tolist()
+    watched = spread([(ids[anchor], ids[i]) for anchor, i in window_pairs(edited.anchor_windows)])
     callbacks: list[pl.Callback] = [
         FlowMaskCallback(
             family.flow,
@@ -90,7 +95,8 @@ def phase_callbacks(
             hyper.visibility,
             hyper.difference_scale,
             hyper.mask_detach,
-        )
+        ),
+        MaskRecorder(folder / FILE, watched, hyper.visibility),
     ]
     if context.metrics_every:
         direct = edited.frames.pictures()

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
+import threading
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 
+from tempcons.check import ConfigError, near_names
+from tempcons.training.pairs import AnchorPairDataModule
 from tempcons.training.progress_bar import FitProgress
 
 log = logging.getLogger(__name__)
+STRATEGIES = ("auto", "ddp")
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,8 @@ class TrainerConfig:
 
     Attributes:
         accelerator: "auto", "cpu" or "gpu".
-        devices: number of devices for one clip.
-        strategy: "auto" or "ddp".
+        devices: number of devices for one clip; several share the pairs of each step.
+        strategy: "auto" or "ddp", which is what several devices use in any case.
         precision: Lightning's precision, such as "32-true" or "bf16-mixed".
         pairs_per_step: frame pairs in one optimiser step.
         num_threads: CPU threads; null leaves PyTorch's choice.
@@ -38,6 +46,31 @@ class TrainerConfig:
     precision: str = "32-true"
     pairs_per_step: int = 1
     num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "pairs_per_step", "num_threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError("config", f"trainer.{name} = {value}", "1 or more")
+        if self.strategy not in STRATEGIES:
+            hint = near_names(self.strategy, STRATEGIES)
+            raise ConfigError("config", f"trainer.strategy = {self.strategy!r}", hint)
+
+    def lightning_strategy(self) -> Strategy | str:
+        """How Lightning runs it on several devices.
+
+        Processes are started for the fit alone, from this one: those of Lightning's own choice would run the
+        whole program again, and meet the locks of the stage that waits for them.
+
+        Raises:
+            ConfigError: more devices than there are.
+        """
+        if self.devices == 1:
+            return "auto"
+        gpus = 0 if self.accelerator == "cpu" else torch.cuda.device_count()
+        if gpus and self.devices > gpus:
+            raise ConfigError("config", f"trainer.devices = {self.devices}, but {gpus} GPUs", "set it lower")
+        return DDPStrategy(start_method="spawn")
 
 
 class StopAfter(pl.Callback):
@@ -86,6 +119,9 @@ def fit(
     Raises:
         KeyboardInterrupt: the user stopped the run; the checkpoint stays.
     """
+    if not isinstance(data, AnchorPairDataModule):
+        # Only pairs are split; the rest is short.
+        config = replace(config, devices=1)
     folder.mkdir(parents=True, exist_ok=True)
     limit = [StopAfter(steps)] if steps >= 0 else []
     # Not save_last with save_top_k=0: Lightning then saves nothing at all.
@@ -104,7 +140,9 @@ def fit(
         trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
-            strategy=config.strategy,
+            strategy=config.lightning_strategy(),
+            # The data module splits the pairs itself.
+            use_distributed_sampler=False,
             precision=config.precision,  # type: ignore[arg-type]
             max_epochs=epochs,
             callbacks=[*callbacks, *limit, FitProgress(name, quantity), keep],
@@ -119,13 +157,28 @@ def fit(
         resume = str(last) if last.exists() else None
         if resume:
             log.info("%s: goes on from %s", name, last)
-        try:
+        with stoppable(trainer):
             trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-        except SystemExit as stop:  # Lightning's answer to Ctrl-C
-            if trainer.interrupted:
-                raise KeyboardInterrupt from stop
-            raise
     return trainer
+
+
+@contextmanager
+def stoppable(trainer: pl.Trainer) -> Iterator[None]:
+    """Ctrl-C in a fit leaves as KeyboardInterrupt, and the next one is heard too.
+
+    Lightning's answer to the first is SystemExit, and it ignores the signal from then on.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stop
+        raise
+    finally:
+        # None: a handler that Python doesn't know; other threads may set none.
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def discard_checkpoint(folder: Path) -> None:

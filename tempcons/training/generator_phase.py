@@ -47,6 +47,8 @@ class GeneratorTunePhase(ConsistencyPhase):
         seed: of the sampled codes; the step number is mixed in, so a resumed run draws the same.
     """
 
+    trained = "generator"
+
     def __init__(
         self,
         generator: Generator,
@@ -84,7 +86,7 @@ class GeneratorTunePhase(ConsistencyPhase):
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
         anchor, frame = codes.chunk(2)
         base = frame if (self.global_step // self.hyper.regularise_every) % 2 else anchor
-        moved = move_code(base, self.sample_codes(len(base), random).to(base), self.alpha_interp)
+        moved = move_code(base, self.sampled(len(base), random).to(base), self.alpha_interp)
         with torch.no_grad():
             old = self.original.synthesis(moved, "none")
         new = self.generator.synthesis(moved, "none")
@@ -92,13 +94,12 @@ class GeneratorTunePhase(ConsistencyPhase):
             old, new, self.perceptual_distance, self.hyper.lambda_l2, self.hyper.lambda_r_perceptual
         )
 
+    def sampled(self, count: int, random: torch.Generator) -> Tensor:
+        """(count, L, D) codes W_z; processes that share a step draw the same and take their own of them."""
+        if self.part is None:
+            return self.sample_codes(count, random)
+        return self.part.take(self.sample_codes(self.part.pairs, random))
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         trained = [p for p in self.generator.parameters() if p.requires_grad]
         return torch.optim.Adam(trained, lr=self.hyper.phase2.lr)
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if k.startswith("generator.")}
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,12 +70,12 @@ class Hyper:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, float) and value < 0:
-                raise ConfigError("config", f"{name} = {value}", "weights and steps can't be negative")
+            if isinstance(value, float) and not 0 <= value < math.inf:
+                raise ConfigError("config", f"{name} = {value}", "finite, and not negative")
         if self.regularise_every < 1:
             raise ConfigError("config", f"regularise_every = {self.regularise_every}", "1 or more")
         for name, phase in (("phase1", self.phase1), ("phase2", self.phase2)):
-            if phase.lr <= 0 or phase.epochs < 0:
+            if not 0 < phase.lr < math.inf or phase.epochs < 0:
                 raise ConfigError(
                     "config", f"{name} has lr {phase.lr}, epochs {phase.epochs}", "lr > 0, epochs >= 0"
                 )

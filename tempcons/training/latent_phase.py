@@ -26,6 +26,8 @@ class LatentMLPPhase(ConsistencyPhase):
     Source: Xu 2022, Section 3.3, Eq. 2-4.
     """
 
+    trained = "mapper"
+
     def __init__(
         self,
         generator: Generator,
@@ -60,11 +62,3 @@ class LatentMLPPhase(ConsistencyPhase):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.mapper.parameters(), lr=self.hyper.phase1.lr)
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        # Only the MLP changes; the frozen networks are in the cache already.
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if k.startswith("mapper.")}
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,15 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from tempcons.check import ConfigError
+from tempcons.cli import STOPPED
+from tempcons.store.artefact import make_key
 
-log = logging.getLogger(__name__)
+PHASES = ("phase1", "phase2", "phase3")
+# Measured after each epoch; the distance is called LPIPS where it is.
+EPOCH_METRICS = ("e_warp", "distance", "lpips", "sharpness")
+# Names of media: videos by variant, x-t slices, masks by phase.
+VIDEO, SLICES, MASKS = "video", "slices", "masks"
+FAILED = 1
 
 
 @dataclass(frozen=True)
@@ -52,34 +58,53 @@ class RunLog:
             found.append(WandbLogger(experiment=self.wandb, prefix=phase))
         return found
 
-    def log_results(self, summary: dict[str, Any], videos: dict[str, Path]) -> None:
-        """Final figures and videos (by path, which needs no further package)."""
+    def log_results(
+        self, summary: dict[str, Any], videos: dict[str, Path], pictures: dict[str, Path] | None = None
+    ) -> None:
+        """Final figures, videos and pictures (by path, which needs no further package)."""
         if self.wandb is None:
             return
         import wandb
 
+        media: dict[str, Any] = {f"{VIDEO}/{k}": wandb.Video(str(p), format="mp4") for k, p in videos.items()}
+        media |= {name: wandb.Image(str(path)) for name, path in (pictures or {}).items()}
         self.wandb.summary.update(summary)
-        self.wandb.log({f"video/{k}": wandb.Video(str(p), format="mp4") for k, p in videos.items()})
+        self.wandb.log(media)
 
-    def close(self) -> None:
-        """Finish the W&B run."""
+    def close(self, exit_code: int = 0) -> None:
+        """Finish the W&B run; other codes than 0 mark it as failed."""
         if self.wandb is not None:
-            self.wandb.finish()
+            self.wandb.finish(exit_code=exit_code)
 
 
-def _start_wandb(config: LoggerConfig, folder: Path, run_id: str, settings: dict[str, Any]) -> Any:
+def metric_name(phase: str, name: str) -> str:
+    """A phase's metric as W&B has it."""
+    return f"{phase}{WandbLogger.LOGGER_JOIN_CHAR}{name}"
+
+
+def _start_wandb(config: LoggerConfig, folder: Path, name: str, settings: dict[str, Any]) -> Any:
+    """A W&B run.
+
+    A job of a sweep has an id that follows from sweep and job: started again, it goes on with its run.
+
+    Raises:
+        ConfigError: online without an account, or W&B can't be reached.
+    """
     if config.wandb == "offline":
         # Offline runs reach out for nothing at all; error reporting alone would look a host up.
         os.environ["WANDB_ERROR_REPORTING"] = "false"
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
+    of_sweep = config.group is not None
     try:
         run = wandb.init(
             project=config.project,
             group=config.group,
             tags=config.tags,
-            name=run_id,
+            name=name,
+            id=make_key("wandb", {"group": config.group, "name": name}) if of_sweep else None,
+            resume="allow" if of_sweep and config.wandb == "online" else None,
             dir=str(folder),
             mode=config.wandb,  # type: ignore[arg-type]
             config=settings,
@@ -89,17 +114,35 @@ def _start_wandb(config: LoggerConfig, folder: Path, run_id: str, settings: dict
         raise ConfigError(
             "logger", f"W&B online needs an account ({error})", "log in, or set logger.wandb=offline"
         ) from error
-    for phase in ("phase1", "phase2"):
-        run.define_metric(f"{phase}-epoch")
-        run.define_metric(f"{phase}-*", step_metric=f"{phase}-epoch")
+    except wandb.errors.CommError as error:
+        raise ConfigError(
+            "logger", f"W&B can't be reached ({error})", "set logger.wandb=offline, and run wandb sync later"
+        ) from error
     return run
+
+
+def define_metrics(run: Any) -> None:
+    """Metrics of a phase are drawn over its epochs."""
+    for phase in PHASES:
+        epoch = metric_name(phase, "epoch")
+        run.define_metric(epoch, hidden=True)
+        run.define_metric(metric_name(phase, "*"), step_metric=epoch)
+        for name in EPOCH_METRICS:
+            run.define_metric(metric_name(phase, name), step_metric=epoch, summary="last")
 
 
 @contextmanager
 def run_log(config: LoggerConfig, folder: Path, run_id: str, settings: dict[str, Any]) -> Iterator[RunLog]:
-    """A :class:`RunLog` that is closed even when the run fails or is stopped."""
+    """A :class:`RunLog` that is closed even when the run fails or is stopped, and then marked as failed."""
     opened = RunLog(config, folder, run_id, settings)
+    exit_code = FAILED
     try:
+        if opened.wandb is not None:
+            define_metrics(opened.wandb)
         yield opened
+        exit_code = 0
+    except KeyboardInterrupt:
+        exit_code = STOPPED
+        raise
     finally:
-        opened.close()
+        opened.close(exit_code)

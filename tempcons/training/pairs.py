@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tempcons.media.frames import FrameStore
+from tempcons.training.anchors import window_pairs
 from tempcons.types import Edited
 
 Batch = dict[str, Tensor]
@@ -20,9 +23,9 @@ def anchor_pairs(count: int, anchor: int) -> list[tuple[int, int]]:
     return [(anchor, i) for i in range(count) if i != anchor]
 
 
-def neighbour_pairs(count: int) -> list[tuple[int, int]]:
+def neighbour_pairs(frames: range) -> list[tuple[int, int]]:
     """(i, i + 1) for all neighbouring frames, as indices."""
-    return [(i, i + 1) for i in range(count - 1)]
+    return [(i, i + 1) for i in frames[:-1]]
 
 
 class PairDataset(Dataset):
@@ -36,13 +39,11 @@ class PairDataset(Dataset):
     """
 
     def __init__(self, edited: Edited, codes: Tensor, target: FrameStore, pairs: str) -> None:
-        count = len(edited.frame_ids)
-        self.anchor = edited.frame_ids.tolist().index(edited.anchor_id)
         self.pairs: list[tuple[int, int]] = []
         if pairs in ("anchor", "both"):
-            self.pairs += anchor_pairs(count, self.anchor)
+            self.pairs += window_pairs(edited.anchor_windows)
         if pairs in ("neighbour", "both"):
-            self.pairs += neighbour_pairs(count)
+            self.pairs += [pair for scene in edited.scenes for pair in neighbour_pairs(scene)]
         self.codes, self.edited, self.target = codes, edited, target
 
     def __len__(self) -> int:
@@ -60,29 +61,75 @@ class PairDataset(Dataset):
         }
 
 
-class EpochShuffle(Sampler[int]):
-    """A permutation that depends on seed and epoch alone, so that a resumed run sees the same pairs."""
+@dataclass(frozen=True)
+class Part:
+    """One of several processes that share the pairs of every step."""
 
-    def __init__(self, count: int, seed: int) -> None:
+    rank: int = 0
+    world: int = 1
+
+    def own(self, order: Sequence[int], batch: int) -> list[int]:
+        """The pairs of this process: every ``world``-th from ``rank`` on.
+
+        All processes take part in each step. One that has no pair left for the last step gets the first
+        pair of the epoch, which then weighs nothing.
+        """
+        own = list(order[self.rank :: self.world])
+        steps = math.ceil(len(order) / (self.world * batch))
+        return own + list(order[:1]) if math.ceil(len(own) / batch) < steps else own
+
+
+@dataclass(frozen=True)
+class StepPart(Part):
+    """A process's part of one step, in which all processes together have ``pairs`` pairs."""
+
+    pairs: int = 1
+
+    @property
+    def weight(self) -> float:
+        """Of the loss, so that the mean over processes is the mean over pairs."""
+        return self.world * len(range(self.rank, self.pairs, self.world)) / self.pairs
+
+    def take(self, rows: Tensor) -> Tensor:
+        """This process's rows, given one row for each pair of the step."""
+        own = rows[self.rank :: self.world]
+        return own if len(own) else rows[:1]
+
+
+class EpochShuffle(Sampler[int]):
+    """A permutation that depends on seed and epoch alone, so that a resumed run sees the same pairs.
+
+    Args:
+        count: number of pairs.
+        seed: of the permutation.
+        part: the process's, if several share the pairs, with
+        batch: the pairs that each takes in a step.
+    """
+
+    def __init__(self, count: int, seed: int, part: Part | None = None, batch: int = 1) -> None:
         self.count, self.seed, self.epoch = count, seed, 0
+        self.part, self.batch = part or Part(), batch
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.part.own(range(self.count), self.batch))
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        return iter(torch.randperm(self.count, generator=generator).tolist())
+        order = torch.randperm(self.count, generator=generator).tolist()
+        return iter(self.part.own(order, self.batch))
 
 
 class AnchorPairDataModule(pl.LightningDataModule):
-    """Samples (anchor, i) pairs, and neighbouring ones if asked for, from a cached edited video.
+    """Samples (anchor, i) pairs of every window, and neighbours if asked for, from a cached edited video.
 
     Batches hold ``frame_ids`` (B, 2), ``codes`` (B, 2, L, D) and ``direct``, ``input``, ``target``
     (B, 2, 3, H, W) in [-1, 1]; position 0 of dimension 1 is the anchor (or the earlier neighbour).
+
+    Several processes share the pairs: N of them with B pairs each take the steps of one with N B pairs.
     """
 
     def __init__(
@@ -98,9 +145,20 @@ class AnchorPairDataModule(pl.LightningDataModule):
         self.dataset = PairDataset(edited, codes, target, pairs)
         self.pairs_per_step, self.seed = pairs_per_step, seed
 
+    @property
+    def part(self) -> Part:
+        """This process's part of every epoch."""
+        trainer = self.trainer
+        return Part() if trainer is None else Part(trainer.global_rank, trainer.world_size)
+
+    def step_part(self, step: int) -> StepPart:
+        """This process's part of a step of an epoch."""
+        together = self.part.world * self.pairs_per_step
+        left = len(self.dataset) - step * together
+        return StepPart(self.part.rank, self.part.world, min(left, together))
+
     def train_dataloader(self) -> DataLoader:
+        count, batch = len(self.dataset), self.pairs_per_step
         return DataLoader(
-            self.dataset,
-            batch_size=self.pairs_per_step,
-            sampler=EpochShuffle(len(self.dataset), self.seed),
+            self.dataset, batch_size=batch, sampler=EpochShuffle(count, self.seed, self.part, batch)
         )

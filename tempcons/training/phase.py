@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -15,7 +15,9 @@ from tempcons.models.perceptual import FeatureDistance, Features
 from tempcons.training.feature_cache import FeatureCache
 from tempcons.training.flow_masks import FlowMaskCallback
 from tempcons.training.hyper import Hyper
-from tempcons.training.pairs import Batch
+from tempcons.training.mask_panels import MaskRecorder
+from tempcons.training.pairs import AnchorPairDataModule, Batch, StepPart
+from tempcons.training.trained_part import TrainedPart
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,25 @@ def stack_pair(values: Tensor) -> Tensor:
     return values.transpose(0, 1).flatten(0, 1)
 
 
-class ConsistencyPhase(pl.LightningModule):
+class ConsistencyPhase(TrainedPart):
     """Base of :class:`LatentMLPPhase` and :class:`GeneratorTunePhase`."""
 
     flow_masks: FlowMaskCallback
+    recorder: MaskRecorder | None = None
+    # This process's part of the step, where several share its pairs.
+    part: StepPart | None = None
 
     def __init__(self, perceptual: FeatureDistance, hyper: Hyper, in_domain: bool) -> None:
         super().__init__()
         self.perceptual_distance = perceptual
         self.hyper, self.in_domain = hyper, in_domain
         self.fixed_features = FeatureCache(perceptual)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        if self.trainer.world_size > 1:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            assert isinstance(data, AnchorPairDataModule)
+            self.part = data.step_part(batch_idx)
 
     def features_of(self, kind: str, batch: Batch) -> Features:
         """Features of the batch's fixed pictures of a kind ("input", "target")."""
@@ -79,6 +90,8 @@ class ConsistencyPhase(pl.LightningModule):
         if self.hyper.lambda_photo or self.hyper.lambda_eps:
             anchor, frame = small.chunk(2)
             geometry = callback.pair(anchor, frame, masks)
+            if self.recorder is not None:
+                self.recorder.see(batch["frame_ids"], frame, masks and masks[1], geometry)
         return RenderedPair(pictures, small, features, small_features, to_input, difference, geometry)
 
     def consistency_terms(self, pair: RenderedPair) -> dict[str, Tensor]:
@@ -110,16 +123,18 @@ class ConsistencyPhase(pl.LightningModule):
             distance = self.perceptual_distance.distance_of_features(pair.features, fixed)
             terms["target"] = hyper.lambda_target * target_loss(pair.pictures, target, distance)
         if hyper.lambda_sharp:
-            sharp = sharpness_loss(pair.pictures, stack_pair(batch["direct"]))
-            terms["sharp"] = hyper.lambda_sharp * sharp
+            pictures = pair.pictures.unflatten(0, (2, -1)).transpose(0, 1)
+            sharp = [sharpness_loss(*both) for both in zip(pictures, batch["direct"], strict=True)]
+            terms["sharp"] = hyper.lambda_sharp * torch.stack(sharp).mean()
         return terms
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """Sum of the terms, each logged as an epoch mean."""
+        if self.part is not None:
+            terms = {name: self.part.weight * value for name, value in terms.items()}
         loss = torch.stack(list(terms.values())).sum()
-        size = 1
-        self.log_dict(
-            {f"loss/{k}": v.detach() for k, v in terms.items()}, on_epoch=True, on_step=False, batch_size=size
-        )
-        self.log("loss", loss.detach(), on_epoch=True, on_step=False, prog_bar=True, batch_size=size)
+        logged = {f"loss/{k}": v.detach() for k, v in terms.items()}
+        how: dict[str, Any] = {"on_epoch": True, "on_step": False, "sync_dist": self.part is not None}
+        self.log_dict(logged, batch_size=1, **how)
+        self.log("loss", loss.detach(), prog_bar=True, batch_size=1, **how)
         return loss

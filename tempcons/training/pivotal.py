@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tempcons.check import ConfigError, check_number, near_names
+from tempcons.losses.local_regularisation import local_regularisation_loss, move_code
 from tempcons.media.frames import FrameStore
 from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
 from tempcons.training.pairs import EpochShuffle
+from tempcons.training.trained_part import TrainedPart
+
+SCHEDULES = ("cosine", "constant")
+# (n, random source) to (n, L, D) codes W_z, and how far from the pivot towards one the regularisation looks.
+Surroundings = tuple[Callable[[int, torch.Generator], Tensor], float]
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,10 @@ class PivotalConfig:
         lambda_l2: weight of the mean squared error.
         lambda_perceptual: weight of the perceptual distance.
         stop_psnr_db: stop early when the clip is reconstructed this well; null never.
+        lambda_r: weight of the local regularisation, which keeps the generator as it was around the
+            pivots; 0 leaves it out.
+        lambda_r_l2, lambda_r_perceptual: weights inside it.
+        regularise_every: steps between two evaluations of it.
     """
 
     steps: int = 400
@@ -39,6 +50,24 @@ class PivotalConfig:
     lambda_l2: float = 10.0
     lambda_perceptual: float = 0.1
     stop_psnr_db: float | None = None
+    lambda_r: float = 0.0
+    lambda_r_l2: float = 0.1
+    lambda_r_perceptual: float = 0.1
+    regularise_every: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "regularise_every"):
+            check_number(f"inversion.pivotal.{name}", getattr(self, name), 1)
+        check_number("inversion.pivotal.lr", self.lr, 0, above=True)
+        for name in ("lambda_l2", "lambda_perceptual", "lambda_r", "lambda_r_l2", "lambda_r_perceptual"):
+            check_number(f"inversion.pivotal.{name}", getattr(self, name), 0)
+        if not self.lambda_l2 and not self.lambda_perceptual:
+            raise ConfigError("config", "inversion.pivotal has no loss", "set lambda_l2 or lambda_perceptual")
+        if self.stop_psnr_db is not None:
+            check_number("inversion.pivotal.stop_psnr_db", self.stop_psnr_db, 0, above=True)
+        if self.schedule not in SCHEDULES:
+            what = f"inversion.pivotal.schedule = {self.schedule!r}"
+            raise ConfigError("config", what, near_names(self.schedule, SCHEDULES))
 
     def over(self, passes: int, frames: int) -> PivotalConfig:
         """The same with as many steps as ``passes`` over a clip of ``frames`` take."""
@@ -59,18 +88,36 @@ class FrameDataset(Dataset):
         return self.codes[at], self.frames.pictures([at])[0]
 
 
-class PivotalTuning(pl.LightningModule):
+class PivotalTuning(TrainedPart):
     """Tunes a copy of the generator so that it renders the aligned frames from their codes.
+
+    Args:
+        generator: the base; stays as it is.
+        perceptual: distance of the losses.
+        config: settings.
+        surroundings: where the local regularisation looks; None if it is off.
+        seed: of the sampled codes; the step number is mixed in, so a resumed run draws the same.
 
     Source: Roich 2021, "Pivotal Tuning for Latent-based Editing of Real Images"; one generator for
     the whole clip, batches instead of passes frame by frame.
     """
 
-    def __init__(self, generator: Generator, perceptual: FeatureDistance, config: PivotalConfig) -> None:
+    trained = "generator"
+
+    def __init__(
+        self,
+        generator: Generator,
+        perceptual: FeatureDistance,
+        config: PivotalConfig,
+        surroundings: Surroundings | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.generator = copy.deepcopy(generator).requires_grad_(True)
         self.generator.style.requires_grad_(False)
         self.perceptual_distance, self.config = perceptual, config
+        self.original = None if surroundings is None else generator.requires_grad_(False).eval()
+        self.surroundings, self.seed = surroundings, seed
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         codes, frames = batch
@@ -80,9 +127,25 @@ class PivotalTuning(pl.LightningModule):
         if self.config.lambda_perceptual:
             distance = self.perceptual_distance(pictures.clamp(-1, 1), frames).mean()
             loss = loss + self.config.lambda_perceptual * distance
+        every = self.config.regularise_every
+        if self.config.lambda_r and self.global_step % every == 0:
+            loss = loss + every * self.config.lambda_r * self.local_regularisation(codes)
         psnr = -10 * torch.log10(squared.detach() / 4)
         self.log("psnr_db", psnr, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(codes))
         return loss
+
+    def local_regularisation(self, codes: Tensor) -> Tensor:
+        """L_r at one code near each pivot. Source: Roich 2021, locality regularisation."""
+        if self.original is None or self.surroundings is None:
+            raise ConfigError("invert", "the local regularisation has nowhere to look", "give surroundings")
+        sample_codes, distance = self.surroundings
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
+        moved = move_code(codes, sample_codes(len(codes), random).to(codes), distance)
+        with torch.no_grad():
+            old = self.original.synthesis(moved, "none")
+        new = self.generator.synthesis(moved, "none")
+        weights = (self.config.lambda_r_l2, self.config.lambda_r_perceptual)
+        return local_regularisation_loss(old, new, self.perceptual_distance, *weights)
 
     def on_train_epoch_end(self) -> None:
         limit = self.config.stop_psnr_db

@@ -23,11 +23,12 @@ class FitProgress(pl.Callback):
 
     def __init__(self, name: str, quantity: str = "loss") -> None:
         self.name, self.quantity = name, quantity
-        self.console = Console(stderr=True)
         self.bar: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self.console.is_terminal or not trainer.is_global_zero:
+        # Not earlier: a console can't be sent to the processes of a fit on several devices.
+        console = Console(stderr=True)
+        if not console.is_terminal or not trainer.is_global_zero:
             return
         columns = (
             TextColumn("{task.description}"),
@@ -36,7 +37,7 @@ class FitProgress(pl.Callback):
             TextColumn("{task.fields[shown]}"),
             TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, console=self.console)
+        self.bar = Progress(*columns, console=console)
         total = trainer.estimated_stepping_batches
         self.task = self.bar.add_task(
             self.name,

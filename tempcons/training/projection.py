@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tempcons.check import ConfigError
+from tempcons.check import ConfigError, check_number
 from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
 
@@ -38,9 +38,18 @@ class ProjectionConfig:
     lambda_perceptual: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.size < 1:
-            found = f"steps {self.steps}, batch {self.batch}, size {self.size}"
-            raise ConfigError("config", f"inversion.projection has {found}", "1 or more of each")
+        for name in ("steps", "batch", "size"):
+            check_number(f"inversion.projection.{name}", getattr(self, name), 1)
+        check_number("inversion.projection.lr", self.lr, 0, above=True)
+        for name in ("rise", "fall", "lambda_l2", "lambda_perceptual"):
+            check_number(f"inversion.projection.{name}", getattr(self, name), 0)
+        if self.rise > 1 or self.fall > 1:
+            what = f"inversion.projection has rise {self.rise}, fall {self.fall}"
+            raise ConfigError("config", what, "shares of the steps, 1 at most")
+        if not self.lambda_l2 and not self.lambda_perceptual:
+            raise ConfigError(
+                "config", "inversion.projection has no loss", "set lambda_l2 or lambda_perceptual"
+            )
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, from 0."""

@@ -7,7 +7,7 @@ render them, which keeps the result on the pictures a generator can make.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,7 +89,7 @@ def consistent_video(
         device: where to compute.
     """
     direct = frames.pictures().to(device)
-    neighbours = pair_flows(direct, neighbour_pairs(len(direct)), flow)
+    neighbours = pair_flows(direct, neighbour_pairs(range(len(direct))), flow)
     anchors = pair_flows(direct, anchor_pairs(len(direct), anchor), flow)
     video = direct.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([video], lr=LEARNING_RATE)
@@ -102,3 +102,23 @@ def consistent_video(
         loss.backward()
         optimiser.step()
     return video.detach().clamp(-1, 1)
+
+
+def joined(parts: Iterable[tuple[range, Tensor]]) -> Iterator[Tensor]:
+    """Videos of windows as one, piece by piece: where two overlap, the first fades into the second.
+
+    Args:
+        parts: positions and frames (T, 3, H, W) of each window, in the order of time; together they cover
+            the clip.
+    """
+    kept, end = None, 0
+    for frames, video in parts:
+        shared = max(0, end - frames.start)
+        if kept is not None:
+            if shared:
+                share = torch.arange(1, shared + 1, device=video.device) / (shared + 1)
+                video[:shared] = torch.lerp(kept[-shared:], video[:shared], share.view(-1, 1, 1, 1))
+            yield from kept[: len(kept) - shared].split(FLOW_BATCH)
+        kept, end = video, frames.stop
+    if kept is not None:
+        yield from kept.split(FLOW_BATCH)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 
 from tempcons.check import WeightsError
+from tempcons.models.clip import TextImageModel, blank_clip, text_image_model
 from tempcons.models.discriminator import Discriminator
 from tempcons.models.e4e import E4EEncoder
 from tempcons.models.irse import UNITS
@@ -33,6 +34,7 @@ from tempcons.weights.layouts import Layout
 # NVIDIA's networks can be made otherwise; no checkpoint of this project's pipelines is.
 USUAL_SETTINGS = {"activation": "lrelu", "lr_multiplier": 0.01, "architecture": "skip"}
 MIN_ROWS, MAX_ROWS = 4, 18
+CLIP_SIZES = ("input_resolution", "context_length", "vocab_size")  # numbers stored beside its weights
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -260,6 +262,15 @@ def build_latent_classifier(found: Layout) -> LatentClassifier:
     with torch.device("meta"):
         network = LatentClassifier([_width(found.state, "fcs.0.weight", 1), *outputs])
     return fill(network, found.state)
+
+
+def build_clip(found: Layout) -> TextImageModel:
+    """CLIP with a vision transformer."""
+    expect(found, layouts.CLIP)
+    network = fill(blank_clip(found.state), {k: v for k, v in found.state.items() if k not in CLIP_SIZES})
+    patch = _width(found.state, "visual.conv1.weight", 2)
+    grid = round((_width(found.state, "visual.positional_embedding") - 1) ** 0.5)
+    return text_image_model(network, grid * patch)
 
 
 def expect(found: Layout, *kinds: str) -> None:

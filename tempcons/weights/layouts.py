@@ -21,6 +21,7 @@ E4E, RESTYLE_PSP, RESTYLE_E4E = "e4e", "restyle-psp", "restyle-e4e"
 MAPPER = "styleclip-mapper"
 TRANSFORMER, CLASSIFIER = "latent-transformer", "latent-classifier"
 RAFT_ORIGINAL, RAFT_TORCHVISION = "raft-original", "raft-torchvision"
+CLIP = "clip"
 TENSOR = "tensor"
 
 RESTYLE_TYPES = {"BackboneEncoder": RESTYLE_PSP, "ProgressiveBackboneEncoder": RESTYLE_E4E}
@@ -180,6 +181,8 @@ def _describe_bare(state: dict[str, Tensor]) -> Layout:
     if "dense.0.weight" in plain:
         rows = sum(key.endswith(".weight") for key in plain)
         return Layout(TRANSFORMER, plain, _resolution_of_rows(rows))
+    if "visual.conv1.weight" in plain and "token_embedding.weight" in plain:
+        return Layout(CLIP, plain)
     if "fcs.0.weight" in plain:
         return Layout(CLASSIFIER, plain)
     if any("_mapping.mapping." in key for key in plain):

@@ -20,6 +20,7 @@ from torch import Tensor
 from torchvision.models.optical_flow import RAFT
 
 from tempcons.check import WeightsError
+from tempcons.models.clip import TextImageModel
 from tempcons.models.discriminator import Discriminator
 from tempcons.models.latent_transformer import LatentClassifier, LatentTransformer
 from tempcons.models.mapper import LevelsMapper
@@ -162,6 +163,15 @@ def load_raft(path: str | Path) -> RAFT:
     return _load(path, build.build_raft)
 
 
+def load_clip(path: str | Path) -> TextImageModel:
+    """CLIP with a vision transformer, in open-clip's layout.
+
+    Raises:
+        WeightsError: the package is missing, another network, or tensors that don't fit.
+    """
+    return _load(path, build.build_clip)
+
+
 def load_latent_transformer(path: str | Path) -> LatentTransformer:
     """One attribute's latent transformer.
 
@@ -185,7 +195,7 @@ def _load(path: str | Path, make: Callable[[Layout], Made]) -> Made:
         return make(inspect(path))
 
 
-def load_state(path: str | Path) -> dict[str, Tensor]:
+def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     """A dictionary of tensors, whatever it belongs to.
 
     Raises:

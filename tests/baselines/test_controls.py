@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tempcons.baselines.controls import flow_warped_mean, smooth_codes
 from tempcons.media.frames import FrameStore, write_frames
@@ -10,15 +11,25 @@ from tempcons.media.range import to_frames
 from tempcons.models.flow import DISFlow
 
 
-class ConstantFlow:
-    """Everything moves by the same whole pixels from frame to frame."""
+class PairFlow:
+    """Gives flow both ways."""
 
-    name, differentiable = "constant", False
+    name, differentiable = "pairs", False
+
+    def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.pair(a, b)[0]
+
+
+class ConstantFlow(PairFlow):
+    """Everything moves by the same whole pixels from frame to frame."""
 
     def __init__(self, x: float) -> None:
         self.x = x
 
-    def pair(self, a, b):
+    def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         later = 1 if a.flatten()[0] < b.flatten()[0] else -1  # the corner pixel tells the time
         flow = torch.zeros(1, 2, *a.shape[-2:])
         flow[:, 0] = later * self.x
@@ -82,10 +93,8 @@ def test_mean_reduces_noise_and_is_written_batch_by_batch(tmp_path):
 
 
 def test_an_invisible_neighbour_is_left_out():
-    class Contradicting:
-        name, differentiable = "contradicting", False
-
-        def pair(self, a, b):
+    class Contradicting(PairFlow):
+        def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
             flow = torch.ones(1, 2, *a.shape[-2:])
             return flow, flow
 

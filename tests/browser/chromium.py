@@ -119,7 +119,7 @@ class Chromium:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait_for(
-            "document.readyState === 'complete' && document.querySelectorAll('video').length > 0 && "
+            "document.readyState === 'complete' && "
             "[...document.querySelectorAll('video')].every(v => v.readyState >= 2 && !v.seeking)"
         )
 

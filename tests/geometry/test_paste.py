@@ -9,14 +9,13 @@ from scipy.ndimage import gaussian_filter
 
 from tempcons.geometry.paste import (
     Window,
-    edge_mask,
-    face_mask,
     inside_quad,
     paste,
     paste_poisson,
     place,
 )
 from tempcons.geometry.quad import corners, crop, source_to_crop
+from tempcons.geometry.region import edge_mask, face_region, soften
 from tempcons.media.range import to_pictures
 from tempcons.metrics.seam import border_flicker, seam_jump
 
@@ -108,7 +107,7 @@ def test_edge_masks_are_soft_and_in_range(size: int, feather: float) -> None:
 def test_face_mask_covers_the_face_and_not_the_corners() -> None:
     points = np.array([[40.0, 40], [60, 40], [50, 52], [43, 64], [57, 64]])
     quad = square(50, 50, 30)
-    mask = face_mask(points, quad, 64, 0.05)
+    mask = soften(face_region(points, quad, 64), 0.05)
     at = (points @ source_to_crop(quad, 64)[:, :2].T + source_to_crop(quad, 64)[:, 2]).round().astype(int)
     assert mask[at[:, 1], at[:, 0]].min() > 0.99
     assert mask[[0, 0, -1, -1], [0, -1, 0, -1]].max() == 0

@@ -120,15 +120,15 @@ def test_smoothing_inside_is_the_gaussian_mean() -> None:
 
 def test_sigma_is_in_seconds_not_frames() -> None:
     noise = np.random.default_rng(0).standard_normal((200, 2))
-    slow = jitter_px(smooth(noise, np.arange(200) / 10, 0.1))
-    fast = jitter_px(smooth(noise, np.arange(200) / 60, 0.1))
-    assert fast < slow < jitter_px(noise)
+    slow = jitter_px([smooth(noise, np.arange(200) / 10, 0.1)])
+    fast = jitter_px([smooth(noise, np.arange(200) / 60, 0.1)])
+    assert fast < slow < jitter_px([noise])
 
 
 def test_jitter_of_noise_is_its_deviation_and_of_motion_nothing() -> None:
     noise = 0.5 * np.random.default_rng(1).standard_normal((4000, 4, 2))
-    assert jitter_px(noise) == pytest.approx(0.5, rel=0.05)
-    assert jitter_px(np.arange(20.0)[:, None, None] * np.ones((20, 4, 2))) == pytest.approx(0, abs=1e-12)
+    assert jitter_px([noise]) == pytest.approx(0.5, rel=0.05)
+    assert jitter_px([np.arange(20.0)[:, None, None] * np.ones((20, 4, 2))]) == pytest.approx(0, abs=1e-12)
 
 
 def test_scale_and_centre_of_the_axis() -> None:

@@ -13,8 +13,15 @@ from tempcons.check import InputError
 from tempcons.media.frames import FrameStore, write_frames
 from tempcons.media.probe import Colour, probe
 from tempcons.media.read import read_pyav
-from tempcons.media.sound import Sound
-from tempcons.media.write import VideoSettings, rate_of, side_by_side, with_label, write_video
+from tempcons.media.sound import Sound, suffix_for
+from tempcons.media.write import (
+    VideoSettings,
+    rate_of,
+    settings_like,
+    side_by_side,
+    with_label,
+    write_video,
+)
 
 FRAMES = moving_square(20)
 
@@ -27,10 +34,15 @@ def read_all(path) -> np.ndarray:
 def sound_packets(path) -> list[tuple[float, bytes]]:
     """(seconds after the first picture, bytes) of each packet."""
     with av.open(str(path)) as container:
-        start = float(next(container.decode(video=0)).time)
+        start = next(container.decode(video=0)).time
+        assert start is not None
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
-        return [(float(p.pts * p.time_base) - start, bytes(p)) for p in container.demux(stream) if p.size]
+        found = []
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None and stream.time_base is not None:
+                found.append((float(packet.pts * stream.time_base) - start, bytes(packet)))
+        return found
 
 
 @contextmanager
@@ -183,3 +195,24 @@ def test_frames_written_in_pieces_are_one_array(tmp_path) -> None:
     np.testing.assert_array_equal(FrameStore.open(tmp_path / "f.npy").array, FRAMES)
     with pytest.raises(ValueError, match="20 frames expected, 19"):
         write_frames(tmp_path / "g.npy", (20, 48, 64), iter([FRAMES[1:]]))
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("aac", ".mp4"), ("wmav2", ".mkv")])
+def test_the_container_is_one_that_holds_the_sound_as_it_is(tmp_path, codec: str, suffix: str) -> None:
+    source = tmp_path / "s.mkv"
+    with av.open(str(source), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.height, video.width = FRAMES.shape[1:3]
+        video.pix_fmt = "yuv420p"
+        sound = container.add_stream(codec, rate=16000)
+        for picture in FRAMES:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(video.encode())
+        tone = np.zeros((1, 2048), np.float32)
+        frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    assert suffix_for(source) == suffix
+    path = write_video(tmp_path / f"out{suffix}", FRAMES, settings_like(source, 25, np.arange(20) / 25))
+    assert probe(path).has_audio

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracle_state import fill_by_rule
-from torch import Tensor, nn
+from oracle_state import Network, filled
+from torch import Tensor
 
 from tempcons.models.discriminator import Discriminator
 from tempcons.models.e4e import E4EEncoder
@@ -23,32 +23,40 @@ from tempcons.models.stylegan2 import Generator
 
 RECORD = Path(__file__).with_name("recorded_outputs.json")
 CHANNELS = {4: 8, 8: 6, 16: 4}
-RULE = {
-    "seed": 5,
-    "rules": [
-        [r".*(kernel|resample_filter)", "keep", 0, 0],
-        [r"(style\.|.*mapping\.mapping\.)\d\.weight", "normal", 0.0, 100.0],
-        [r"(style\.|.*mapping\.mapping\.)\d\.bias", "normal", 0.0, 10.0],
-        [r".*modulation\.bias", "normal", 1.0, 0.1],
-        [r".*bias|.*noise\.weight", "normal", 0.0, 0.1],
-        [r"fcs\..*weight", "fan_in", 0.0, 1.4],
-        [r".*", "normal", 0.0, 1.0],
-    ],
-}
+
+
+def rule(seed: int, table: str) -> dict[str, object]:
+    """A rule of :func:`fill_by_rule` from lines of pattern, kind and two numbers."""
+    rows = [line.split() for line in table.strip().splitlines()]
+    return {"seed": seed, "rules": [[key, kind, float(a), float(b)] for key, kind, a, b in rows]}
+
+
+RULE = rule(
+    5,
+    r"""
+    .*(kernel|resample_filter)                keep   0   0
+    (style\.|.*mapping\.mapping\.)\d\.weight  normal 0.0 100.0
+    (style\.|.*mapping\.mapping\.)\d\.bias    normal 0.0 10.0
+    .*modulation\.bias                        normal 1.0 0.1
+    .*bias|.*noise\.weight                    normal 0.0 0.1
+    fcs\..*weight                             fan_in 0.0 1.4
+    .*                                        normal 0.0 1.0
+    """,
+)
 # Deep residual networks need a rule that keeps the features' size.
-ENCODER_RULE = {
-    "seed": 6,
-    "rules": [
-        [r".*num_batches_tracked", "keep", 0, 0],
-        [r".*running_var", "abs", 0.5, 0.5],
-        [r".*bias|.*running_mean", "normal", 0.0, 0.1],
-        [r".*linear\.weight", "normal", 0.0, 1.0],
-        [r"(input_layer|.*\.res_layer)\.2\.weight", "normal", 0.25, 0.05],
-        [r"input_layer\.1\.weight|.*(shortcut_layer\.1|res_layer\.0)\.weight", "normal", 1.0, 0.1],
-        [r".*res_layer\.4\.weight", "normal", 0.4, 0.05],
-        [r".*", "fan_in", 0.0, 1.3],
-    ],
-}
+ENCODER_RULE = rule(
+    6,
+    r"""
+    .*num_batches_tracked                                            keep   0    0
+    .*running_var                                                    abs    0.5  0.5
+    .*bias|.*running_mean                                            normal 0.0  0.1
+    .*linear\.weight                                                 normal 0.0  1.0
+    (input_layer|.*\.res_layer)\.2\.weight                           normal 0.25 0.05
+    input_layer\.1\.weight|.*(shortcut_layer\.1|res_layer\.0)\.weight normal 1.0  0.1
+    .*res_layer\.4\.weight                                           normal 0.4  0.05
+    .*                                                               fan_in 0.0  1.3
+    """,
+)
 
 
 def signal(*shape: int) -> Tensor:
@@ -57,26 +65,24 @@ def signal(*shape: int) -> Tensor:
     return torch.sin(count * 0.7 + torch.cos(count * 0.013)).reshape(shape).float()
 
 
-def filled(network: nn.Module) -> nn.Module:
-    rule = ENCODER_RULE if isinstance(network, IRBackbone) else RULE
-    network.load_state_dict(fill_by_rule(network.state_dict(), rule))
-    return network.eval()
+def by_rule(network: Network) -> Network:
+    return filled(network, ENCODER_RULE if isinstance(network, IRBackbone) else RULE)
 
 
 def outputs() -> dict[str, Tensor]:
-    g = filled(Generator(16, 8, 2, channels=CHANNELS))
-    mapper = filled(LevelsMapper(8, 10))
+    g = by_rule(Generator(16, 8, 2, channels=CHANNELS))
+    mapper = by_rule(LevelsMapper(8, 10))
     return {
         "generator": g.synthesis(signal(1, 6, 8)),
         "generator without noise": g.synthesis(signal(1, 6, 8), noise="none"),
         "mapping": g.mapping(signal(2, 8), 0.7, signal(8), 3),
-        "discriminator": filled(Discriminator(16, CHANNELS, 256.0))(signal(4, 3, 16, 16)),
-        "e4e": filled(E4EEncoder(64, dim=16))(signal(1, 3, 256, 256)),
-        "restyle-psp": filled(ReStyleEncoder(6, False, dim=16))(signal(1, 6, 256, 256)),
-        "restyle-e4e": filled(ReStyleEncoder(6, True, dim=16))(signal(1, 6, 256, 256)),
+        "discriminator": by_rule(Discriminator(16, CHANNELS, 256.0))(signal(4, 3, 16, 16)),
+        "e4e": by_rule(E4EEncoder(64, dim=16))(signal(1, 3, 256, 256)),
+        "restyle-psp": by_rule(ReStyleEncoder(6, False, dim=16))(signal(1, 6, 256, 256)),
+        "restyle-e4e": by_rule(ReStyleEncoder(6, True, dim=16))(signal(1, 6, 256, 256)),
         "mapper": mapper(signal(2, 10, 8)),
-        "latent transformer": filled(LatentTransformer(6, 8))(signal(2, 6, 8), signal(2), rows=4),
-        "latent classifier": filled(LatentClassifier((48, 8, 4)))(signal(2, 6, 8)),
+        "latent transformer": by_rule(LatentTransformer(6, 8))(signal(2, 6, 8), signal(2), rows=4),
+        "latent classifier": by_rule(LatentClassifier((48, 8, 4)))(signal(2, 6, 8)),
     }
 
 

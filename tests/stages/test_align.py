@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tempcons.check import ConfigError, InputError
 from tempcons.geometry.quad import CropRule, jitter_px, quad_from_landmarks, source_to_crop
@@ -102,10 +105,10 @@ def test_smoothing_calms_the_crop(tmp_path, store) -> None:
     path = saved(tmp_path, shaken)
     rough = run(make_clip(40), AlignConfig(landmarks_path=path, smoothing_s=0), EMBEDDED, 16, store)
     calm = run(make_clip(40), AlignConfig(landmarks_path=path, smoothing_s=0.12), EMBEDDED, 16, store)
-    assert jitter_px(calm.quads) < 0.3 * jitter_px(rough.quads)
+    assert jitter_px([calm.quads]) < 0.3 * jitter_px([rough.quads])
     told = store.info(store.root / "align" / calm.key)["jitter_px"]
-    assert told["before"] == pytest.approx(jitter_px(rough.quads))
-    assert told["after"] == pytest.approx(jitter_px(calm.quads))
+    assert told["before"] == pytest.approx(jitter_px([rough.quads]))
+    assert told["after"] == pytest.approx(jitter_px([calm.quads]))
 
 
 def test_the_crop_shows_the_quad(tmp_path, store) -> None:
@@ -151,6 +154,14 @@ def test_no_face_at_all_is_an_error_under_each_policy(seen, store, policy: str) 
     seen(np.full((10, 5, 2), np.nan))
     with pytest.raises(InputError, match="no face in any frame"):
         run(make_clip(), AlignConfig("seen", on_missing=policy), EMBEDDED, 16, store)
+
+
+def test_a_face_in_a_single_frame_is_not_enough(seen, store) -> None:
+    points = np.full((10, 5, 2), np.nan)
+    points[4] = FACE
+    seen(points)
+    with pytest.raises(InputError, match="only 1 of 10 frames shows the face"):
+        run(make_clip(), AlignConfig("seen", on_missing="keep_original"), EMBEDDED, 16, store)
 
 
 def test_mtcnn_sees_no_face_in_noise() -> None:
@@ -218,3 +229,112 @@ def test_a_points_file_that_is_not_there_or_not_numbers(tmp_path, store) -> None
 def test_id_ranges() -> None:
     assert id_ranges([41, 42, 43, 44, 50]) == "41-44, 50"
     assert id_ranges([]) == ""
+
+
+def two_scenes(first: int = 5, second: int = 6, ids_from: int = 0) -> Clip:
+    """A dark and a bright scene."""
+    clip = make_clip(first + second, first=ids_from)
+    frames = np.where(np.arange(first + second)[:, None, None, None] < first, clip.frames.array // 4, 200)
+    return replace(clip, frames=FrameStore(frames.astype(np.uint8)), key=f"two{first}{second}")
+
+
+def jumping(first: int = 5, second: int = 6) -> np.ndarray:
+    """A still face that is elsewhere after the cut."""
+    points = np.repeat(FACE[None], first + second, axis=0)
+    points[first:] += [20, 10]
+    return points
+
+
+def test_smoothing_does_not_reach_across_a_cut(tmp_path, store) -> None:
+    clip = two_scenes(ids_from=40)
+    path = saved(tmp_path, jumping())
+    aligned = run(clip, AlignConfig(landmarks_path=path, smoothing_s=0.12), EMBEDDED, 16, store)
+    np.testing.assert_allclose(aligned.quads, quad_from_landmarks(jumping(), EMBEDDED))
+    assert aligned.cuts == (45,)
+    assert aligned.scenes == [range(0, 5), range(5, 11)]
+    told = store.info(store.root / "align" / aligned.key)
+    assert told["jitter_px"] == {"before": 0, "after": 0}  # the jump at the cut is none
+    whole = AlignConfig(landmarks_path=path, smoothing_s=0.12, scene_cuts=False)
+    blurred = run(clip, whole, EMBEDDED, 16, store)
+    assert blurred.cuts == () and np.abs(blurred.quads - aligned.quads).max() > 5
+
+
+def test_gaps_are_filled_within_their_scene(tmp_path, store) -> None:
+    points = jumping()
+    points[[4, 5]] = np.nan
+    config = AlignConfig(landmarks_path=saved(tmp_path, points), on_missing="interpolate", smoothing_s=0)
+    aligned = run(two_scenes(), config, EMBEDDED, 16, store)
+    np.testing.assert_allclose(aligned.landmarks, jumping())
+
+
+def test_a_scene_without_the_face(tmp_path, store) -> None:
+    points = jumping()
+    points[5:] = np.nan
+    path = saved(tmp_path, points)
+    with pytest.raises(InputError, match=r"whole scene of frames 45-50.*keep_original"):
+        config = AlignConfig(landmarks_path=path, on_missing="interpolate")
+        run(two_scenes(ids_from=40), config, EMBEDDED, 16, store)
+    kept = run(
+        two_scenes(), AlignConfig(landmarks_path=path, on_missing="keep_original"), EMBEDDED, 16, store
+    )
+    assert kept.frame_ids.tolist() == [0, 1, 2, 3, 4]
+    assert kept.scenes == [range(0, 5)]
+
+
+def test_frame_ids_and_scenes_survive_drops(tmp_path, store) -> None:
+    points = jumping()
+    points[[0, 3, 5, 9]] = np.nan
+    config = AlignConfig(landmarks_path=saved(tmp_path, points), on_missing="keep_original")
+    aligned = run(two_scenes(ids_from=7), config, EMBEDDED, 16, store)
+    assert aligned.frame_ids.tolist() == [8, 9, 11, 13, 14, 15, 17]
+    assert aligned.cuts == (12,) and aligned.scenes == [range(0, 3), range(3, 7)]
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.sets(st.integers(0, 10), max_size=9), st.integers(0, 50))
+def test_what_is_kept_is_what_was_found(missing: set[int], first: int) -> None:
+    points = jumping()
+    points[list(missing)] = np.nan
+    with tempfile.TemporaryDirectory() as place:
+        config = AlignConfig(landmarks_path=saved(Path(place), points), on_missing="keep_original")
+        aligned = run(two_scenes(ids_from=first), config, EMBEDDED, 16, Store(Path(place) / "cache"))
+    found = [first + t for t in range(11) if t not in missing]
+    assert aligned.frame_ids.tolist() == found
+    assert [i for scene in aligned.scenes for i in scene] == list(range(len(found)))
+    np.testing.assert_allclose(
+        aligned.raw_quads, quad_from_landmarks(points[np.array(found) - first], EMBEDDED)
+    )
+
+
+class Faces:
+    """A detector that sees several faces; ``boxes`` has one list of (x, y) offsets for each frame."""
+
+    def __init__(self, boxes: list[list[tuple[float, float]]]) -> None:
+        self.boxes = iter(boxes)
+
+    def detect(self, frame: np.ndarray) -> list[Detection]:
+        faces = [0.5 * FACE + offset for offset in next(self.boxes)]
+        return [Detection(np.concatenate([p.min(0) - 5, p.max(0) + 5]), 1.0, p) for p in faces]
+
+
+def test_a_face_is_chosen_in_every_scene(monkeypatch, store) -> None:
+    left, right = (2.0, 10.0), (60.0, 10.0)
+    boxes = [[left, right]] * 5 + [[right]] * 6
+    monkeypatch.setitem(landmarks.DETECTORS, "faces", lambda device: Faces(boxes))
+    with pytest.raises(ConfigError, match="two faces are equally prominent"):
+        run(two_scenes(), AlignConfig("faces"), EMBEDDED, 16, store)
+    box = [0.0, 10.0, 50.0, 60.0]
+    config = AlignConfig("faces", face_box=box, on_missing="keep_original", smoothing_s=0)
+    aligned = run(two_scenes(), config, EMBEDDED, 16, store)
+    assert aligned.frame_ids.tolist() == [0, 1, 2, 3, 4]  # the second scene doesn't show that one
+    nowhere = replace(config, face_box=[0.0, 90.0, 5.0, 99.0])
+    with pytest.raises(ConfigError, match=r"no face at align\.face_box.*there are faces at \["):
+        run(two_scenes(), nowhere, EMBEDDED, 16, store)
+
+
+def test_a_clip_of_one_scene_per_frame_is_refused(tmp_path, store) -> None:
+    flashes = np.full((6, 40, 40, 3), 20, np.uint8)
+    flashes[::2] = 230
+    clip = replace(make_clip(6), frames=FrameStore(flashes), key="flashes")
+    with pytest.raises(InputError, match="scenes last a single frame"):
+        run(clip, AlignConfig(landmarks_path=saved(tmp_path, moving(6))), EMBEDDED, 16, store)

@@ -56,6 +56,14 @@ def test_more_frames_than_there_are_takes_what_there_is(video, store) -> None:
     assert len(run(ClipConfig(str(video), start=2, num_frames=500), store).frames) == 10
 
 
+def test_what_is_cut_off_is_told(video, store, caplog) -> None:
+    run(ClipConfig(str(video), num_frames=5), store)
+    assert "5 of a.mp4's 12 frames are taken, ids 0 to 4; clip.num_frames=null takes all" in caplog.text
+    caplog.clear()
+    run(ClipConfig(str(video), stride=3), store)
+    assert "are taken" not in caplog.text
+
+
 def test_readers_agree(video, store) -> None:
     decord, pyav = (run(ClipConfig(str(video), reader=reader), store) for reader in ("decord", "pyav"))
     assert (decord.reader, pyav.reader) == ("decord", "pyav")

@@ -37,7 +37,7 @@ def test_both_is_both():
 
 def test_pair_lists_by_hand():
     assert anchor_pairs(4, 1) == [(1, 0), (1, 2), (1, 3)]
-    assert neighbour_pairs(4) == [(0, 1), (1, 2), (2, 3)]
+    assert neighbour_pairs(range(4)) == [(0, 1), (1, 2), (2, 3)]
 
 
 def test_order_depends_on_seed_and_epoch_alone():

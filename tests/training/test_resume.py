@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,20 @@ def test_stopped_fit_ends_like_an_unbroken_one(tmp_path, kind, by):
     checkpoint = tmp_path / "broken" / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["epoch"] == 1
     assert equal(run(kind, tmp_path / "broken"), unbroken)
+
+
+def test_ctrl_c_is_heard_again_after_a_stopped_fit(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run("latent", tmp_path, Stop(0, KeyboardInterrupt))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_fit_in_another_thread_leaves_signals_alone(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(run, "latent", tmp_path).result()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_without_its_checkpoint_a_stopped_fit_ends_elsewhere_only_in_time(tmp_path):

@@ -23,7 +23,7 @@ def tiny_generator(size: int = 32, seed: int = 0, **changes: Any) -> Generator:
     """A generator with a few features; noise strengths and biases are not zero."""
     torch.manual_seed(seed)
     channels = {4: 8, 8: 8, 16: 6, 32: 4, 64: 4, 128: 2}
-    arguments = {"style_dim": 16, "n_mlp": 2, "channels": channels} | changes
+    arguments: dict[str, Any] = {"style_dim": 16, "n_mlp": 2, "channels": channels} | changes
     g = Generator(size, **arguments)
     for name, parameter in g.named_parameters():
         if parameter.ndim == 1 or name.endswith("noise.weight"):

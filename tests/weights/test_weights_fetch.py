@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from snapshots import tiny_generator
+from weights.snapshots import tiny_generator
 
 from tempcons.check import WeightsError
 from tempcons.store.artefact import hash_file
@@ -41,6 +41,14 @@ def item(**changes) -> Entry:
     return replace(base, **({"mirrors": (URL,)} | changes))
 
 
+class Answer(io.BytesIO):
+    """What a server sends: a body, perhaps less of it than announced."""
+
+    def __init__(self, body: bytes, status: int, length: int) -> None:
+        super().__init__(body)
+        self.status, self.headers = status, {"Content-Length": str(length)}
+
+
 class Server:
     """Answers requests for one file; breaks off after ``breaks_at`` bytes of an answer."""
 
@@ -48,17 +56,14 @@ class Server:
         self.data, self.breaks_at, self.ranges = data, breaks_at, ranges
         self.asked: list[str | None] = []
 
-    def __call__(self, request: urllib.request.Request, timeout: float) -> io.BytesIO:
+    def __call__(self, request: urllib.request.Request, timeout: float) -> Answer:
         wanted = request.get_header("Range")
         self.asked.append(wanted)
         first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
         if first >= len(self.data):
             raise urllib.error.HTTPError(request.full_url, 416, "range", Message(), None)
         body = self.data[first:]
-        answer = io.BytesIO(body[: self.breaks_at])
-        answer.status = 206 if first else 200
-        answer.headers = {"Content-Length": str(len(body))}
-        return answer
+        return Answer(body[: self.breaks_at], 206 if first else 200, len(body))
 
 
 def test_every_entry_is_complete_and_knows_its_layout() -> None:
@@ -133,7 +138,7 @@ def test_fetch_checks_renames_and_records_the_hash(served: bytes) -> None:
 def test_second_mirror_is_tried(served: bytes) -> None:
     good = Server(served)
 
-    def opener(request: urllib.request.Request, timeout: float) -> io.BytesIO:
+    def opener(request: urllib.request.Request, timeout: float) -> Answer:
         if "first" in request.full_url:
             raise urllib.error.URLError("no route")
         return good(request, timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from snapshots import install_names, tiny_generator, write_module, write_snapshot
 from torch import Tensor, nn
 from torchvision.models.optical_flow import raft_small
+from weights.snapshots import install_names, tiny_generator, write_module, write_snapshot
 
 from tempcons.check import WeightsError
 from tempcons.models.e4e import E4EEncoder
@@ -22,6 +23,7 @@ from tempcons.models.restyle import ReStyleEncoder, refine
 from tempcons.weights.convert import to_nvidia, to_port
 from tempcons.weights.load import (
     inspect,
+    load_clip,
     load_encoder,
     load_generator,
     load_latent_classifier,
@@ -74,7 +76,7 @@ def test_snapshot_gives_the_same_picture(
     g, mean = tiny_generator(16), torch.randn(16)
     loaded = load_generator(write_snapshot(tmp_path / "g.pkl", g, mean, protocol), size=16)
     assert loaded.layout == "stylegan2-ada" and loaded.generator.conv_clamp == 256
-    assert torch.equal(loaded.latent_avg, mean)
+    assert loaded.latent_avg is not None and torch.equal(loaded.latent_avg, mean)
     assert torch.equal(loaded.generator.synthesis(codes(g)), g.synthesis(codes(g)))
 
 
@@ -145,7 +147,7 @@ def test_e4e_file_gives_offsets_plus_the_mean_code(tmp_path: Path) -> None:
     encoder = E4EEncoder(16, dim=16).eval()
     loaded = load_encoder(encoder_file(tmp_path / "e4e.pt", encoder, g, "Encoder4Editing"), size=16)
     x = torch.rand(1, 3, 256, 256) * 2 - 1
-    assert loaded.kind == "e4e"
+    assert loaded.kind == "e4e" and loaded.generator is not None
     torch.testing.assert_close(loaded.invert(x), encoder(x) + loaded.latent_avg)
     assert torch.equal(loaded.generator.synthesis(codes(g)), g.synthesis(codes(g)))
 
@@ -265,3 +267,26 @@ def test_numpy_values_among_the_options_are_read(tmp_path: Path) -> None:
     contents = {"g_ema": g.state_dict(), "best": np.float64(0.25), "mean": np.arange(3.0)}
     torch.save(contents, tmp_path / "g.pt")
     assert torch.equal(load_generator(tmp_path / "g.pt").generator.synthesis(codes(g)), g.synthesis(codes(g)))
+
+
+def clip_state() -> dict[str, Tensor]:
+    """The keys by which CLIP is recognised, and no more."""
+    return {"visual.conv1.weight": torch.zeros(64, 3, 8, 8), "token_embedding.weight": torch.zeros(9, 64)}
+
+
+def test_clip_is_recognised_and_an_incomplete_one_refused(tmp_path: Path) -> None:
+    torch.save(clip_state(), tmp_path / "clip.pt")
+    assert inspect(tmp_path / "clip.pt").kind == "clip"
+    with pytest.raises(WeightsError, match="no generator in the file but: clip"):
+        load_generator(tmp_path / "clip.pt")
+    if find_spec("open_clip") is None:
+        pytest.skip("the extra clip is not installed")
+    with pytest.raises(WeightsError, match=r"clip\.pt: no CLIP with a vision transformer"):
+        load_clip(tmp_path / "clip.pt")
+
+
+def test_without_its_package_clip_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(clip_state(), tmp_path / "clip.pt")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match=r"pip install 'tempcons\[clip\]'"):
+        load_clip(tmp_path / "clip.pt")

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from snapshots import install_names, tiny_generator, write_module, write_snapshot
+from weights.snapshots import install_names, tiny_generator, write_module, write_snapshot
 
 import tempcons.weights.registry as registry
 from tempcons.check import WeightsError
@@ -147,7 +147,7 @@ def test_pickle_tricks_are_refused(trick: str, tmp_path: Path, proof: Path) -> N
 
 def test_endless_network_is_refused(tmp_path: Path, proof: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_names(monkeypatch)
-    from snapshots import Persistent
+    from weights.snapshots import Persistent
 
     branches: dict[str, Any] = {}
     for _ in range(15):
