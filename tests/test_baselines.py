@@ -21,11 +21,10 @@ from tiny_family import face_clip
 from tempcons.check import WeightsError
 from tempcons.models.latent_transformer import LatentTransformer
 from tempcons.pipeline import official_weights, run
-from tempcons.stages.baselines import Bench
+from tempcons.schema import Config
+from tempcons.stages.baselines import Bench, RecipeBaseline
 from tempcons.store.artefact import Store
 from tempcons.training.context import PhaseContext
-from tempcons.schema import Config
-from tempcons.stages.baselines import RecipeBaseline
 from tempcons.training.hyper import Hyper
 from tempcons.weights import assets, registry
 
@@ -205,7 +204,7 @@ def test_latent_transformer_moves_the_codes_of_the_inversion(tmp_path, monkeypat
     with torch.no_grad():
         wanted = network(latents.codes, torch.ones(len(latents.codes)))
         pictures = family.generator.synthesis(wanted).clamp(-1, 1)
-    torch.testing.assert_close(frames.pictures(), pictures, atol=1 / 255, rtol=0)
+    torch.testing.assert_close(frames.pictures(), pictures, atol=1.1 / 255, rtol=0)
     baseline.frames(tiny_edited(), family, bench)
     assert [record["reused"] for record in store.records] == [False, True]
 

@@ -130,7 +130,8 @@ def test_table_1_has_the_papers_rows_and_both_figures(table1):
     ]  # fmt: skip
     assert texts(sheet, "Direct editing")[:4] == ["0.00080 (0.0098)", "", "0.1000 (0.0000)", ""]
     assert texts(sheet, "Elf")[:2] == ["- (0.0042)", "- (0.0108)"]
-    assert texts(sheet, "Average performance")[1] == "0.00040 (0.0076)"
+    # Over edits, whatever number of seeds they have.
+    assert texts(sheet, "Average performance")[1] == "0.00045 (0.0076)"
 
 
 def test_e_warp_never_stands_alone(table1):
@@ -150,7 +151,7 @@ def test_all_methods_with_their_change_against_the_direct_edit(table1):
         "recipe=paper", "Ours, phase 1 alone", "Ours",
     ]  # fmt: skip
     assert texts(sheet, "Sketch", "Ours")[0] == "0.00030 (-62 %)"
-    assert texts(sheet, "Average performance", "DVP")[0] == "0.00030 (-62 %)"
+    assert texts(sheet, "Average performance", "DVP")[0] == "0.00025 (-69 %)"
     assert texts(sheet, "Pixar", "Direct editing")[0] == "0.00080"
 
 

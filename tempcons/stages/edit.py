@@ -67,7 +67,7 @@ def part_key(part: EditConfig, change: Change, family: str) -> dict[str, Any]:
     """What a part of an edit depends on."""
     settings = ("strength", "component", "rows", "threshold", "source", "target")
     return {
-        "source": asdict(part.source_in(family)),
+        **asdict(part.source_in(family)),
         "sha256": [record["sha256"] for record in change.records],
         **{name: getattr(part, name) for name in settings},
     }

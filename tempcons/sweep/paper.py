@@ -219,7 +219,7 @@ def changed(entry: Entry, runs: Sequence[Run]) -> Entry:
     if entry.ours is None or not entry.metric.is_error or entry.method == DIRECT:
         return entry
     same = [run for run in runs if run.value(variant_in(run, entry.method), entry.metric) is not None]
-    direct = estimate([run.value(DIRECT, entry.metric) for run in same], [run.clip for run in same])
+    direct = estimate(same, [run.value(DIRECT, entry.metric) for run in same])
     if direct is None or not direct.value:
         return entry
     text = f"{entry.text} ({100 * (entry.ours.value / direct.value - 1):+.0f} %)"
@@ -235,7 +235,7 @@ def cell(
     paper: float | None,
 ) -> Entry:
     """Mean of a variant's figure over runs, and the paper's."""
-    ours = estimate([run.value(variant(run), metric) for run in runs], [run.clip for run in runs])
+    ours = estimate(runs, [run.value(variant(run), metric) for run in runs])
     text = shown(metric, ours)
     return Entry(row, method, metric, ours, text if paper is None else f"{text} ({paper:.4f})", paper)
 

@@ -91,21 +91,22 @@ def read_run(folder: Path) -> Run:
         raise InputError("sweep", what, mend(folder)) from error
 
 
-def estimate(values: Sequence[float | None], clips: Sequence[str]) -> Interval | None:
-    """Mean over clips, each the mean over its runs (seeds, edits), with a bootstrap interval over clips.
+def estimate(runs: Sequence[Run], values: Sequence[float | None]) -> Interval | None:
+    """Mean over clips with a bootstrap interval over them; a clip's value is the mean over its edits.
 
     Args:
+        runs: of any edits, clips and seeds; the seeds of an edit and a clip are averaged first.
         values: one of each run; runs without the figure are left out.
-        clips: the runs' clips.
 
     Returns:
         None where no run has the figure.
     """
-    by_clip: dict[str, list[float]] = {}
-    for value, clip in zip(values, clips, strict=True):
+    found: dict[str, dict[str, list[float]]] = {}
+    for run, value in zip(runs, values, strict=True):
         if value is not None:
-            by_clip.setdefault(clip, []).append(value)
-    return interval_of_mean([fmean(found) for found in by_clip.values()]) if by_clip else None
+            found.setdefault(run.clip, {}).setdefault(run.edit, []).append(value)
+    by_clip = [fmean([fmean(seeds) for seeds in edits.values()]) for edits in found.values()]
+    return interval_of_mean(by_clip) if by_clip else None
 
 
 def provenance(folder: Path, runs: Sequence[Run]) -> list[str]:

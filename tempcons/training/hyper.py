@@ -6,15 +6,20 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from tempcons.check import ConfigError
+from tempcons.check import ConfigError, near_names
+from tempcons.training.schedule import SCHEDULES
 
 
 @dataclass(frozen=True)
 class PhaseHyper:
-    """Learning rate (Adam) and epochs of one phase; an epoch visits every pair once."""
+    """Learning rate (Adam) and epochs of one phase; an epoch visits every pair once.
+
+    ``schedule``: "constant" (the paper), or "cosine": a short rise, then down to 0.
+    """
 
     lr: float
     epochs: int
+    schedule: str = "constant"
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,15 @@ class Hyper:
                 raise ConfigError(
                     "config", f"{name} has lr {phase.lr}, epochs {phase.epochs}", "lr > 0, epochs >= 0"
                 )
-        for name, known in {
+            if phase.schedule not in SCHEDULES:
+                raise ConfigError(
+                    "config", f"{name}.schedule = {phase.schedule!r}", near_names(phase.schedule, SCHEDULES)
+                )
+        for name, values in {
             "target": ("direct", "consistent"),
             "pairs": ("anchor", "neighbour", "both"),
             "mapper_init": ("zero", "random"),
         }.items():
-            if getattr(self, name) not in known:
-                raise ConfigError("config", f"{name} = {getattr(self, name)!r}", f"known: {', '.join(known)}")
+            own = getattr(self, name)
+            if own not in values:
+                raise ConfigError("config", f"{name} = {own!r}", f"known: {', '.join(values)}")

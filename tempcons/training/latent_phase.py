@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from tempcons.losses.residual import residual_loss, update_codes
@@ -11,6 +12,7 @@ from tempcons.models.stylegan2 import Generator
 from tempcons.training.hyper import Hyper
 from tempcons.training.pairs import Batch
 from tempcons.training.phase import ConsistencyPhase, stack_pair
+from tempcons.training.schedule import scheduled
 
 
 class LatentMLPPhase(ConsistencyPhase):
@@ -60,5 +62,11 @@ class LatentMLPPhase(ConsistencyPhase):
         terms["rf"] = self.hyper.lambda_rf * residual_loss(frame, anchor)
         return self.total(terms)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.mapper.parameters(), lr=self.hyper.phase1.lr)
+    def configure_optimizers(self) -> torch.optim.Optimizer | OptimizerLRScheduler:
+        optimiser, phase1 = (
+            torch.optim.Adam(self.mapper.parameters(), lr=self.hyper.phase1.lr),
+            self.hyper.phase1,
+        )
+        if phase1.schedule == "constant":
+            return optimiser
+        return scheduled(optimiser, int(self.trainer.estimated_stepping_batches), phase1.schedule)

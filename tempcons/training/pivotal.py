@@ -18,9 +18,9 @@ from tempcons.media.frames import FrameStore
 from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
 from tempcons.training.pairs import EpochShuffle
+from tempcons.training.schedule import SCHEDULES, scheduled
 from tempcons.training.trained_part import TrainedPart
 
-SCHEDULES = ("cosine", "constant")
 # (n, random source) to (n, L, D) codes W_z, and how far from the pivot towards one the regularisation looks.
 Surroundings = tuple[Callable[[int, torch.Generator], Tensor], float]
 
@@ -155,17 +155,7 @@ class PivotalTuning(TrainedPart):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         trained = [p for p in self.generator.parameters() if p.requires_grad]
         optimiser = torch.optim.Adam(trained, lr=self.config.lr)
-        steps = self.config.steps
-        warm_up = max(1, steps // 20)
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / warm_up)
-            if self.config.schedule == "constant":
-                return rise
-            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimiser, self.config.steps, self.config.schedule)
 
 
 def frame_loader(codes: Tensor, frames: FrameStore, config: PivotalConfig, seed: int) -> DataLoader:

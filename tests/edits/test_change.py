@@ -129,3 +129,10 @@ def test_component_and_rows_are_part_of_the_key(tmp_path):
     told: list[dict[str, Any]] = [{}, {"component": 1}, {"rows": [1]}, {"strength": 2.0}]
     keys = {edit.run(latents, aligned, family, one_edit("sefa", **t), None, store, CPU, 0).key for t in told}
     assert len(keys) == len(told)
+
+
+def test_kind_texts_and_strength_are_in_the_key_side_by_side():
+    config = one_edit("style_text", "weights", source="a", target="b", strength=2.0)
+    key = edit.part_key(config, change.Change([{"sha256": "0"}]), "ffhq")
+    told = {"kind": "style_text", "weights": "weights", "source": "a", "target": "b", "strength": 2.0}
+    assert told.items() <= key.items() and key["sha256"] == ["0"]
