@@ -25,7 +25,7 @@ from tempcons.models.stylegan2 import Generator, num_layers
 from tempcons.weights.assets import save_asset
 
 EMOTIONS = {"surprised": "surprise", "happy": "happiness", "angry": "anger"}
-COMPONENTS = 96
+COMPONENTS = 80
 LICENCE = "Apache-2.0 (weights trained by this project; see the model card for the data)"
 
 
