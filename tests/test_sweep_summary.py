@@ -29,7 +29,12 @@ def write_run(folder: Path, overrides: list[str], result: float, **more: float) 
         "clip": {"frame_ids": [0, 1, 2]},
         "recipe": "tempcons",
         "networks": {"flow": "one", "second_flow": "other", "perceptual": "features"},
-        "environment": {"packages": {"torch": "2"}},
+        "environment": {
+            "packages": {"torch": "2"},
+            "processor": "x86_64",
+            "cores": 2,
+            "date": "2026-11-22",
+        },
     }
     write_json(folder / "manifest.json", manifest)
     mark_done(folder, overrides, {"e_warp": result})

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -56,14 +53,15 @@ def summary(folder: Path, jobs: Sequence[Job]) -> str:
 
 
 def heading(folder: Path, jobs: Sequence[Job]) -> str:
-    """Machine, date, and what the clip was: a figure without them says little."""
+    """Clip, networks, machine and date of the first run: a figure without them says little."""
     manifest = read_object(folder / jobs[0].key / "manifest.json")
-    environment, date = manifest["environment"], datetime.now(UTC).date().isoformat()
+    environment = manifest["environment"]
     return (
         f"`{manifest['input']['path'].rsplit('/', 1)[-1]}`, {len(manifest['clip']['frame_ids'])} frames; "
         f"recipe `{manifest['recipe']}`; flow {manifest['networks']['flow']}, second flow "
         f"{manifest['networks']['second_flow']}; distance {manifest['networks']['perceptual']}; "
-        f"{platform.machine()} CPU, {os.cpu_count()} cores, torch {environment['packages']['torch']}; {date}"
+        f"{environment['processor']} CPU, {environment['cores']} cores, torch "
+        f"{environment['packages']['torch']}; {environment['date']}"
     )
 
 

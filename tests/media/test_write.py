@@ -205,6 +205,7 @@ def test_the_container_is_one_that_holds_the_sound_as_it_is(tmp_path, codec: str
         video.height, video.width = FRAMES.shape[1:3]
         video.pix_fmt = "yuv420p"
         sound = container.add_stream(codec, rate=16000)
+        assert isinstance(sound, av.AudioStream)
         for picture in FRAMES:
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode())

@@ -70,12 +70,12 @@ def face(place, store) -> tuple[Clip, Aligned]:
 
 @pytest.fixture(scope="module")
 def tuned(face, store) -> StitchTuned:
-    return phase3.run(*face, edit_of(face[1]), HARD, context(), store)
+    return phase3.run(face[0], face[1], edit_of(face[1]), HARD, context(), store)
 
 
 @pytest.fixture(scope="module")
 def result(face, store, tuned) -> Stitched:
-    return stitch.run(*face, tuned, HARD, store, before=edit_of(face[1]))
+    return stitch.run(face[0], face[1], tuned, HARD, store, before=edit_of(face[1]))
 
 
 def test_jump_and_flicker_fall_by_half_against_plain_pasting(result) -> None:
@@ -88,7 +88,7 @@ def test_jump_and_flicker_fall_by_half_against_plain_pasting(result) -> None:
 
 def test_the_edit_stays(face, tuned) -> None:
     edit, aligned = edit_of(face[1]), face[1]
-    content = phase3.masks_at(*face, 0, SIZE, "face", TUNING).content
+    content = phase3.masks_at(face[0], face[1], 0, SIZE, "face", TUNING).content
     made, wanted, source = (x.frames.array[0][content].astype(float) for x in (tuned, edit, aligned))
     assert np.abs(made - wanted).mean() < 0.5 * np.abs(source - wanted).mean()
 
@@ -107,11 +107,13 @@ def test_the_artefact_says_which_region_and_keeps_no_parts(store, tuned) -> None
 def test_the_log_names_the_region(face, store, caplog) -> None:
     brief = replace(HARD, tuning=replace(TUNING, steps=1, steps_after=1))
     with caplog.at_level(logging.INFO):
-        phase3.run(*face, edit_of(face[1], 0.3), brief, context(), Store(store.root.parent / "other"))
+        phase3.run(
+            face[0], face[1], edit_of(face[1], 0.3), brief, context(), Store(store.root.parent / "other")
+        )
     assert "face region is the ellipse around 5 landmarks" in caplog.text
 
 
 def test_out_of_domain_is_refused(face, store) -> None:
     outside = replace(edit_of(face[1]), domain="out")
     with pytest.raises(ConfigError, match=r"out-of-domain.*Section 3\.4"):
-        phase3.run(*face, outside, HARD, context(), store)
+        phase3.run(face[0], face[1], outside, HARD, context(), store)
