@@ -41,7 +41,14 @@ QUICK = [
 ]
 
 # Values for settings that can't be moved by rule; {base} is the fixture's folder.
+# The default recipe follows a cosine, the one it is compared with does not.
+SCHEDULES = {
+    f"{group}{phase}.schedule": other
+    for group, other in (("", "constant"), ("recipe.in.", "constant"), ("comparison.in.", "cosine"))
+    for phase in ("phase1", "phase2")
+}
 OTHER: dict[str, Any] = {
+    **SCHEDULES,
     "clip.path": "{base}/other",
     "clip.fps": 12.5,
     "clip.reader": "pyav",
