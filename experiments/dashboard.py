@@ -20,7 +20,7 @@ from typing import Any, Literal
 from tempcons.check import ConfigError
 from tempcons.cli import report_errors
 from tempcons.store.artefact import write_json
-from tempcons.training.logging import EPOCH_METRICS, MASKS, PHASES, SLICES, VIDEO, metric_name
+from tempcons.training.logging import EPOCH_METRICS, MASKS, SLICES, VIDEO, metric_name
 
 TITLES = {"phase1": "Phase 1: codes", "phase2": "Phase 2: generator"}
 FIGURES = ("e_warp", "e_long", "distance", "sharpness", "motion")
@@ -71,7 +71,7 @@ class Dashboard:
 
 def dashboard(project: str, group: str | None) -> Dashboard:
     """What is worth looking at: E_warp never without its companions."""
-    return Dashboard(project, group, (results(), *(epochs(phase) for phase in PHASES), pictures()))
+    return Dashboard(project, group, (results(), *(epochs(phase) for phase in TITLES), pictures()))
 
 
 def results() -> Section:
@@ -108,7 +108,7 @@ def pictures() -> Section:
         (
             Panel("media", "Videos", tuple(f"{VIDEO}/{name}" for name in VIDEOS)),
             Panel("media", "x-t slices", (SLICES,)),
-            Panel("media", "Masks and flow", tuple(f"{MASKS}/{phase}" for phase in PHASES)),
+            Panel("media", "Masks and flow", tuple(f"{MASKS}/{phase}" for phase in TITLES)),
         ),
     )
 

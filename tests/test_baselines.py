@@ -78,6 +78,8 @@ def go(place: Path, out: Path, capsys: pytest.CaptureFixture[str], *changes: str
     """``python train.py`` on the small clip; {0} in the changes is the fixture's folder."""
     settings = [
         *QUICK,
+        # Without it nothing pulls at the codes of phase 1 and of wplus.
+        "lambda_photo=1",
         f"clip.path={place}/talk.mp4",
         f"align.landmarks_path={place}/points.npy",
         f"output.root={out}",

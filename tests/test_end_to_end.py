@@ -79,12 +79,12 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def surprised(base) -> Run:
-    return go(base, "surprised", "edit=surprised", "phase=both")
+    return go(base, "surprised", "edit=surprised", "phase=both", "lambda_photo=1")
 
 
 @pytest.fixture(scope="module")
 def again(base, surprised) -> Run:
-    return go(base, "again", "edit=surprised", "phase=both")
+    return go(base, "again", "edit=surprised", "phase=both", "lambda_photo=1")
 
 
 @pytest.fixture(scope="module")

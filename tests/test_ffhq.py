@@ -383,7 +383,8 @@ def test_the_command_line_prints_the_papers_values():
         0.1,
         10,
     )
-    assert (shown["phase1"], shown["phase2"]) == ({"lr": 0.05, "epochs": 10}, {"lr": 1e-4, "epochs": 5})
+    first, second = ({"lr": lr, "epochs": n, "schedule": "constant"} for lr, n in ((0.05, 10), (1e-4, 5)))
+    assert (shown["phase1"], shown["phase2"]) == (first, second)
     assert shown["inversion"]["pivot"] == "e4e" and shown["family"]["size"] == 1024
 
 
