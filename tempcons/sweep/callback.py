@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import importlib.util
 import logging
 import sys
@@ -53,6 +54,8 @@ class SweepCallback(Callback):
             lock = take(folder)
             write_plan(folder, jobs)
         print(f"sweep: {folder}", flush=True)
+        # At exit it is too late for a first import of torch, which the page needs.
+        importlib.import_module("tempcons.sweep.page")
         # Hydra has no hook for a sweep with failed jobs; this also keeps the lock until the end.
         atexit.register(conclude, folder, lock)
 
