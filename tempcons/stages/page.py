@@ -104,19 +104,13 @@ def write_html(path: Path, make: Callable[[], str]) -> Path:
 def render(page: PageContent) -> str:
     """The page's HTML. Everything that comes from a run is escaped."""
     total, height, width = page.shape
-    style, script = asset("page.css"), asset("page.js")
     names = list(page.videos)
     controls = page.metrics.get(CONTROLS, {})
     curves = collect_curves(page.per_frame, total)
     look = ChartStyle({str(r["variant"]): label(str(r["variant"])) for r in page.per_frame}, controls)
     wall = VideoWall(page.videos, page.frames, page.fps, page.frame_ids, page.slice_row)
-    return Template(asset("page.html")).substitute(
-        policy=policy(style, script),
-        style=style,
-        script=script,
-        title=escape(page.title),
-        subtitle=f"{total} frames, {page.fps:.5g} per second, {width} x {height} pixels",
-        version=escape(__version__),
+    parts = wall.parts("direct" if "direct" in names else names[0], names[-1], curves)
+    main = Template(asset("page.html")).substitute(
         figures=figures_table(page.metrics, controls),
         conditions=escape(conditions_sentence(page.metrics)),
         curves=draw_charts(curves, look),
@@ -125,7 +119,31 @@ def render(page: PageContent) -> str:
         alignment=alignment_section(page.alignment),
         settings=pairs_table(page.settings),
         provenance=pairs_table(page.provenance),
-        **wall.parts("direct" if "direct" in names else names[0], names[-1], curves),
+        **parts,
+    )
+    subtitle = f"{total} frames, {page.fps:.5g} per second, {width} x {height} pixels"
+    return frame(main, page.title, subtitle, asset("page.css"), asset("page.js"), parts["data"])
+
+
+def frame(main: str, title: str, subtitle: str, style: str, script: str, data: str) -> str:
+    """A whole page: what stands around the HTML of its main part.
+
+    Args:
+        main: HTML, everything in it escaped.
+        title: heading, as text; ``subtitle`` the line under it.
+        style: all of the page's CSS.
+        script: all of its JavaScript.
+        data: JSON that the script reads.
+    """
+    return Template(asset("frame.html")).substitute(
+        main=main,
+        policy=policy(style, script),
+        style=style,
+        script=script,
+        title=escape(title),
+        subtitle=escape(subtitle),
+        version=escape(__version__),
+        data=data,
     )
 
 

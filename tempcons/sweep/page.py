@@ -12,8 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from tempcons import __version__
-from tempcons.stages.page import policy, write_html
+from tempcons.stages.page import frame, write_html
 from tempcons.stages.page_tables import COLUMNS, figure, label, pairs_table
 from tempcons.stages.page_videos import asset
 from tempcons.sweep.drawing import svg
@@ -72,20 +71,17 @@ def render(sweep: Sweep) -> str:
     best = next((job.key for job in sweep.done if job.key in best_keys(sweep.done)), None)
     settings = [manifest["settings"] for manifest in sweep.manifests.values()]
     origins = [{k: v for k, v in m.items() if k not in OWN} for m in sweep.manifests.values()]
-    return Template(asset("sweep.html")).substitute(
-        policy=policy(style, script),
-        style=style,
-        script=script,
-        version=escape(__version__),
-        title=escape(f"Sweep {sweep.folder.resolve().name}"),
-        subtitle=escape(f"{count(sweep.jobs)}; swept: {', '.join(names) or 'nothing'}"),
+    parts = results(sweep.folder, sweep.done, sweep.manifests, names, best)
+    main = Template(asset("sweep.html")).substitute(
         plot=plots(sweep.done),
         jobs=jobs_table(sweep),
         unfinished=unfinished(sweep.jobs, names),
         settings=pairs_table(shared(settings)),
         provenance=pairs_table(shared(origins)),
-        **results(sweep.folder, sweep.done, sweep.manifests, names, best),
+        **parts,
     )
+    subtitle = f"{count(sweep.jobs)}; swept: {', '.join(names) or 'nothing'}"
+    return frame(main, f"Sweep {sweep.folder.resolve().name}", subtitle, style, script, parts["data"])
 
 
 def plots(done: Sequence[Job]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,20 +34,6 @@ def content(tmp_path_factory) -> PageContent:
 @pytest.fixture(scope="module")
 def page(content, tmp_path_factory) -> Path:
     return write_page(tmp_path_factory.mktemp("page") / "report.html", content)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Chromium]:
-    started = Chromium(tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
-
-
-@pytest.fixture
-def opened(browser, page) -> Iterator[Chromium]:
-    browser.open(page, 1280)
-    yield browser
-    assert browser.problems == []
 
 
 def frames_shown(browser: Chromium) -> set[int]:

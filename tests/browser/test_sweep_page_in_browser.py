@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import EXECUTABLE, Chromium
+from chromium import EXECUTABLE
 from pages import FPS
 from sweeps import GRID, write_sweep
 
@@ -23,20 +22,6 @@ CHOSEN = "[...document.querySelectorAll('.chosen')].map(e => e.tagName.toLowerCa
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
     return write_sweep_page(write_sweep(tmp_path_factory.mktemp("sweeps") / "s"))
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Chromium]:
-    started = Chromium(tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
-
-
-@pytest.fixture
-def opened(browser, page) -> Iterator[Chromium]:
-    browser.open(page, 1280)
-    yield browser
-    assert browser.problems == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
