@@ -13,10 +13,14 @@ from torch import Tensor, nn
 
 from tempcons.media.frames import FrameStore
 from tempcons.media.range import to_frames
+from tempcons.models.mapper import LevelsMapper
 from tempcons.models.perceptual import FeatureDistance, Features
 from tempcons.models.stylegan2 import Generator
 from tempcons.training.fit import TrainerConfig
+from tempcons.training.generator_phase import GeneratorTunePhase
 from tempcons.training.hyper import Hyper, PhaseHyper
+from tempcons.training.latent_phase import LatentMLPPhase
+from tempcons.training.phase import ConsistencyPhase
 from tempcons.types import Domain, Edited
 
 ROOT = Path(__file__).parent.parent
@@ -139,3 +143,13 @@ def hydra_config(overrides: list[str], config_name: str = "config") -> Any:
 
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
         return compose(config_name, overrides=overrides)
+
+
+def tiny_phase(kind: str) -> ConsistencyPhase:
+    """Phase 1 ("latent") or phase 2 ("generator"), in-domain, the same every time."""
+    edited = tiny_edited()
+    torch.manual_seed(2)
+    if kind == "latent":
+        mapper = LevelsMapper(edited.generator.style_dim, edited.generator.n_latent, init="random")
+        return LatentMLPPhase(edited.generator, mapper, TinyDistance(), tiny_hyper(), True)
+    return GeneratorTunePhase(edited.generator, sample_codes, TinyDistance(), tiny_hyper(), True, 1.0)

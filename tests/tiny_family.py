@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from tiny import SIZE, STYLE_DIM, TinyDistance, ZeroFlow, sample_codes, tiny_codes, tiny_generator
+from small_family import small_family
+from tiny import SIZE, STYLE_DIM, ZeroFlow, tiny_codes, tiny_generator
 from torch import Tensor, nn
 from videos import encode
 
@@ -40,22 +42,12 @@ class SecondZeroFlow(ZeroFlow):
 
 def tiny_family() -> Family:
     """32 px, everything random."""
-    return Family(
-        name="embedded",
-        size=SIZE,
+    return replace(
+        small_family(),
         crop=CROP,
-        generator=tiny_generator(),
         encoder=TinyEncoder(),
-        sample_codes=sample_codes,
         mean_code=tiny_codes(tiny_generator(), 1)[0],
-        alpha_interp=1.0,
-        flow=ZeroFlow(),
-        flow_size=SIZE,
         second_flow=SecondZeroFlow(),
-        perceptual=TinyDistance(),
-        device=torch.device("cpu"),
-        records=[],
-        depends={part: {"tiny": 1} for part in ("networks", "perceptual", "flow", "sampling")},
     )
 
 

@@ -17,10 +17,9 @@ from tiny import (
     TinyDistance,
     ZeroFlow,
     same_state,
-    sample_codes,
     state_copy,
     tiny_edited,
-    tiny_hyper,
+    tiny_phase,
 )
 from torch import Tensor
 
@@ -28,17 +27,13 @@ from tempcons.check import ConfigError
 from tempcons.media.frames import FrameStore, write_frames
 from tempcons.models.code_sampler import CodeSampler
 from tempcons.models.flow import DISFlow, FarnebackFlow
-from tempcons.models.mapper import LevelsMapper
 from tempcons.models.perceptual import Lite0Distance
 from tempcons.training.epoch_metrics import EpochMetrics
 from tempcons.training.fit import TrainerConfig, fit
 from tempcons.training.flow_masks import FlowMaskCallback
-from tempcons.training.generator_phase import GeneratorTunePhase
-from tempcons.training.latent_phase import LatentMLPPhase
 from tempcons.training.logging import LoggerConfig, run_log
 from tempcons.training.mask_panels import MaskRecorder, load_masks
 from tempcons.training.pairs import AnchorPairDataModule, EpochShuffle, Part, StepPart
-from tempcons.training.phase import ConsistencyPhase
 from tempcons.training.progress_bar import FitProgress
 
 TWO = TrainerConfig(accelerator="cpu", devices=2, strategy="ddp", pairs_per_step=1)
@@ -121,18 +116,9 @@ def test_frames_are_sent_as_their_file(tmp_path):
 # whole fits
 
 
-def phase_of(kind: str) -> ConsistencyPhase:
-    edited = tiny_edited()
-    torch.manual_seed(2)
-    if kind == "latent":
-        mapper = LevelsMapper(edited.generator.style_dim, edited.generator.n_latent, init="random")
-        return LatentMLPPhase(edited.generator, mapper, TinyDistance(), tiny_hyper(), True)
-    return GeneratorTunePhase(edited.generator, sample_codes, TinyDistance(), tiny_hyper(), True, 1.0)
-
-
 def trained(kind: str, config: TrainerConfig, folder: Path, epochs: int = 2) -> dict[str, Tensor]:
     """The state after a fit with all callbacks and loggers of a run."""
-    edited, phase = tiny_edited(), phase_of(kind)
+    edited, phase = tiny_edited(), tiny_phase(kind)
     data = AnchorPairDataModule(edited, edited.codes, edited.frames, "anchor", config.pairs_per_step, seed=4)
     if kind == "generator":
         data.dataset.pairs.pop()
@@ -162,7 +148,7 @@ def test_two_processes_end_where_one_ends(tmp_path, kind):
     assert alone.keys() == shared.keys()
     for name, tensor in alone.items():
         torch.testing.assert_close(shared[name], tensor, atol=2e-5, rtol=1e-4, msg=name)
-    assert not same_state(phase_of(kind), shared), "something was learnt"
+    assert not same_state(tiny_phase(kind), shared), "something was learnt"
     assert logged(two, "loss") == pytest.approx(logged(one, "loss"), rel=1e-3)
     for name in ("e_warp", "distance", "sharpness"):
         assert logged(two, name) == pytest.approx(logged(one, name), rel=1e-2, abs=1e-7)

@@ -12,16 +12,20 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from tiny import CPU, SIZE, TinyDistance, ZeroFlow, sample_codes, state_copy, tiny_edited, tiny_hyper
+from tiny import (
+    CPU,
+    SIZE,
+    TinyDistance,
+    ZeroFlow,
+    state_copy,
+    tiny_edited,
+    tiny_phase,
+)
 from torch import Tensor
 
-from tempcons.models.mapper import LevelsMapper
 from tempcons.training.fit import discard_checkpoint, fit
 from tempcons.training.flow_masks import FlowMaskCallback
-from tempcons.training.generator_phase import GeneratorTunePhase
-from tempcons.training.latent_phase import LatentMLPPhase
 from tempcons.training.pairs import AnchorPairDataModule
-from tempcons.training.phase import ConsistencyPhase
 from tempcons.training.pivotal import PivotalConfig, PivotalTuning, frame_loader
 
 EPOCHS = 3
@@ -41,17 +45,8 @@ class Stop(pl.Callback):
                 raise self.by
 
 
-def make_phase(kind: str) -> ConsistencyPhase:
-    edited = tiny_edited()
-    torch.manual_seed(2)
-    if kind == "latent":
-        mapper = LevelsMapper(edited.generator.style_dim, edited.generator.n_latent, init="random")
-        return LatentMLPPhase(edited.generator, mapper, TinyDistance(), tiny_hyper(), True)
-    return GeneratorTunePhase(edited.generator, sample_codes, TinyDistance(), tiny_hyper(), True, 1.0)
-
-
 def run(kind: str, folder: Path, stop: Stop | None = None) -> dict[str, Tensor]:
-    edited, phase = tiny_edited(), make_phase(kind)
+    edited, phase = tiny_edited(), tiny_phase(kind)
     data = AnchorPairDataModule(edited, edited.codes, edited.frames, "both", seed=4)
     callbacks: list[pl.Callback] = [FlowMaskCallback(ZeroFlow(), SIZE, True)]
     fit(phase, data, folder, CPU, kind, epochs=EPOCHS, callbacks=callbacks + ([stop] if stop else []))
