@@ -28,6 +28,7 @@ def write_run(folder: Path, overrides: list[str], result: float, **more: float) 
         "input": {"path": "/somewhere/clip.mp4"},
         "clip": {"frame_ids": [0, 1, 2]},
         "recipe": "tempcons",
+        "seed": int(overrides[1].removeprefix("seed=")),
         "networks": {"flow": "one", "second_flow": "other", "perceptual": "features"},
         "environment": {
             "packages": {"torch": "2"},

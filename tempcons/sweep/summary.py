@@ -13,7 +13,7 @@ from tempcons.sweep.folder import Job, swept
 from tempcons.sweep.marks import METRICS, read_object
 from tempcons.sweep.table import line
 
-SEED = "seed"
+SEED, MANIFEST = "seed", "manifest.json"
 FLOW_FIGURES = ("e_warp", "e_long")
 PLAIN_FIGURES = ("distance", "sharpness", "motion")
 
@@ -48,13 +48,14 @@ def summary(folder: Path, jobs: Sequence[Job]) -> str:
     parts = [heading(folder, jobs)]
     for name, group in by_settings(jobs).items():
         documents = [variants(read_object(folder / job.key / METRICS)) for job in group]
-        parts.append(section(name or "all runs", documents, [job.setting(SEED) or "0" for job in group]))
+        seeds = [str(read_object(folder / job.key / MANIFEST)["seed"]) for job in group]
+        parts.append(section(name or "all runs", documents, seeds))
     return "\n\n".join(parts)
 
 
 def heading(folder: Path, jobs: Sequence[Job]) -> str:
     """Clip, networks, machine and date of the first run: a figure without them says little."""
-    manifest = read_object(folder / jobs[0].key / "manifest.json")
+    manifest = read_object(folder / jobs[0].key / MANIFEST)
     environment = manifest["environment"]
     return (
         f"`{manifest['input']['path'].rsplit('/', 1)[-1]}`, {len(manifest['clip']['frame_ids'])} frames; "
