@@ -8,41 +8,43 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tempcons.check import InputError
 from tempcons.family import Family, load_family
 from tempcons.media.frames import FrameStore
 from tempcons.metrics.evaluate import VideoMetrics
-from tempcons.runtime import pick_device, prepare_process
-from tempcons.schema import FRAME_PHASES, GENERATOR_PHASES, LATENT_PHASES, Config, writable
+from tempcons.opening import Opening, baseline_weights, open_run
+from tempcons.runtime import pick_device
+from tempcons.schema import FRAME_PHASES, GENERATOR_PHASES, LATENT_PHASES, Config
 from tempcons.stages import (
     align,
     baselines,
-    clip,
     edit,
     evaluate,
     full_frame,
+    full_frame_picture,
     invert,
+    parsing,
     phase1,
     phase2,
     phase3,
     render,
     report,
     stitch,
+    target,
 )
 from tempcons.stages.baselines import Baseline, Bench, FolderBaseline, RecipeBaseline
 from tempcons.stages.full_frame import FullFrames
 from tempcons.stages.page import PageContent, write_page
 from tempcons.stages.page_alignment import AlignmentFacts
 from tempcons.stages.page_masks import Masks
+from tempcons.stages.target_panels import target_masks
 from tempcons.store.artefact import Store, hash_file, peak_memory_mb, write_json
 from tempcons.training.anchors import with_windows
 from tempcons.training.context import PhaseContext
 from tempcons.training.hyper import Hyper
-from tempcons.training.logging import RunLog, run_log
+from tempcons.training.logging import TARGET, RunLog, run_log
 from tempcons.training.mask_panels import FILE as MASK_FILE
 from tempcons.training.mask_panels import load_masks
 from tempcons.types import Aligned, Clip, Edited, Latents, Refined, Tuned
@@ -50,7 +52,6 @@ from tempcons.weights import registry
 
 log = logging.getLogger(__name__)
 
-SMALLEST_FREE_MB = 300
 RESULTS, REPORT = "metrics.json", "report.html"
 
 
@@ -88,8 +89,13 @@ class Optimised:
         )
 
 
-def run(config: Config, folder: Path) -> dict[str, float]:
+def run(config: Config, folder: Path, opening: Opening | None = None) -> dict[str, float]:
     """Run all stages that ``config`` asks for; results go to ``folder``.
+
+    Args:
+        config: what is asked for.
+        folder: of the run.
+        opening: how it began, where that was done before this module was loaded.
 
     Returns:
         The figures of the last phase, as plain numbers.
@@ -98,16 +104,11 @@ def run(config: Config, folder: Path) -> dict[str, float]:
         TempconsError: something the user can mend.
         KeyboardInterrupt: stopped; finished stages and the last checkpoint stay in the cache.
     """
-    prepare_process(config.trainer.num_threads, config.seed)
-    for place in (folder, Path(config.output.cache)):
-        writable(place)
-        check_space(place)
-    store = Store(Path(config.output.cache))
-    config.edit.check_packages(config.family.name)
-    registry.require(official_weights(config))
+    opening = opening or open_run(config, folder)
+    store = opening.store
     family = load_family(config.family, pick_device(config.trainer.accelerator), config.inversion.encoder)
     with run_log(config.logger, folder, run_name(config, folder), config.composed) as logs:
-        prepared = prepare(config, family, store)
+        prepared = prepare(config, opening.clip, family, store)
         bench = set_up(config, prepared, family, store)
         # Made elsewhere: whether it fits the clip should be known before the costly stages.
         ready, others = split(beside(config))
@@ -138,47 +139,20 @@ def run(config: Config, folder: Path) -> dict[str, float]:
     return figures
 
 
-def official_weights(config: Config) -> list[str]:
-    """Names of all downloads that a run needs; none for ``family=embedded``."""
-    return [
-        *config.family.official_weights(config.inversion.encoder),
-        *config.edit.official_weights(config.family.name),
-        *baseline_weights(config),
-    ]
-
-
-def baseline_weights(config: Config) -> list[str]:
-    """Names of the downloads of the baselines alone."""
-    edit, family = config.edit.name, config.family.name
-    return [
-        name for baseline in config.baselines.values() for name in baseline.official_weights(edit, family)
-    ]
-
-
 def run_name(config: Config, folder: Path) -> str:
     """Name of the run in dashboards."""
     return f"{config.edit.name}-{config.recipe}-{folder.name}"
 
 
-def check_space(folder: Path) -> None:
-    """Raise InputError when the disk is nearly full: better now than in the middle."""
-    free = shutil.disk_usage(folder).free / 1e6
-    if free < SMALLEST_FREE_MB:
-        raise InputError(
-            "output",
-            f"{free:.0f} MB free at {folder}, {SMALLEST_FREE_MB} MB needed",
-            "free some space, or set output.root and output.cache",
-        )
-
-
-def prepare(config: Config, family: Family, store: Store) -> Prepared:
-    """Clip, alignment, inversion and direct edit."""
-    taken = clip.run(config.clip, store)
+def prepare(config: Config, taken: Clip, family: Family, store: Store) -> Prepared:
+    """Alignment, inversion and direct edit of a clip."""
     # A wrong anchor should be known before the costly stages.
     edit.anchor_frame(taken.frame_ids, config.anchor)
     if config.phase in FRAME_PHASES:
         full_frame.check_room(taken, Path(config.output.cache))
-    aligned = align.run(taken, config.align, family.crop, family.size, store)
+    aligned = align.run(taken, config.align, family.crop, family.size, store, family.device)
+    if config.phase in FRAME_PHASES and config.stitch.region == "face":
+        aligned = parsing.run(aligned, family.device, store)
     # Nor may it be a frame that is left out for want of a face.
     edit.anchor_frame(aligned.frame_ids, config.anchor)
     latents = invert.run(aligned, family, config.inversion, config.trainer, store, config.seed)
@@ -198,16 +172,18 @@ def own_context(config: Config, logs: RunLog) -> PhaseContext:
 
 def optimise(config: Config, edited: Edited, family: Family, store: Store, logs: RunLog) -> Optimised:
     """The phases that ``phase`` names."""
-    return run_phases(config.phase, edited, family, own_context(config, logs), store)
+    context = replace(own_context(config, logs), trainer=config.speed.trainer(config.trainer))
+    return run_phases(config.phase, edited, config.speed.family(family), context, store)
 
 
 def run_phases(phase: str, edited: Edited, family: Family, context: PhaseContext, store: Store) -> Optimised:
     """Phase 1, phase 2, both or neither."""
     refined = tuned = None
+    goal = target.run(edited, family, context.hyper, store)
     if phase in LATENT_PHASES:
-        refined = phase1.run(edited, family, context, store)
+        refined = phase1.run(edited, goal, family, context, store)
     if phase in GENERATOR_PHASES:
-        tuned = phase2.run(edited, refined, family, context, store)
+        tuned = phase2.run(edited, refined, goal, family, context, store)
     return Optimised(refined, tuned)
 
 
@@ -261,27 +237,33 @@ def put_back(
 
 
 def write_full(config: Config, folder: Path, prepared: Prepared, full: FullFrames) -> dict[str, Path]:
-    """The video that the user came for, and one that compares it with its source and plain pasting."""
+    """The video that the user came for; a video and a still that compare it with source and plain pasting."""
     made_by = f"{config.edit.name}, {config.family.name}, recipe {config.recipe}, phase {config.phase}"
-    compared = folder / "full_side_by_side.mp4"
+    compared, still = folder / "full_side_by_side.mp4", folder / full_frame_picture.FILE
+    shown = prepared.clip, prepared.aligned, prepared.edited, full.stitched, config.stitch
     return {
         render.FULL: render.write_full(folder, full.stitched, prepared.clip, config.render, made_by),
-        compared.stem: full_frame.write_comparison(
-            compared, prepared.clip, prepared.aligned, prepared.edited, full.stitched, config.stitch
-        ),
+        compared.stem: full_frame.write_comparison(compared, *shown),
+        still.stem: full_frame_picture.draw(still, *shown),
     }
 
 
+def panels(config: Config, edited: Edited, optimised: Optimised, family: Family) -> dict[str, Masks]:
+    """Masks and flow of some frames: of the target, and of the phases whose losses needed flow."""
+    solved = config.hyper.lambda_target and config.hyper.target != "direct" and optimised.frames()
+    found = {TARGET: target_masks(edited, family)} if solved else {}
+    return {name: masks for name, masks in {**found, **recorded_masks(config, optimised)}.items() if masks}
+
+
 def recorded_masks(config: Config, optimised: Optimised) -> dict[str, Masks]:
-    """Masks and flow of some frames, by phase; without phases whose losses needed no flow."""
+    """Masks and flow of some frames, by phase; {} of phases whose losses needed no flow."""
     results = {"phase1": optimised.refined, "phase2": optimised.tuned}
     cache = Path(config.output.cache)
-    found = {
+    return {
         name: load_masks(cache / name / result.key / MASK_FILE)
         for name, result in results.items()
         if result is not None
     }
-    return {name: masks for name, masks in found.items() if masks}
 
 
 def write_results(
@@ -301,7 +283,7 @@ def write_results(
     files = report.write_videos(folder, shown, prepared.clip.fps)
     if full is not None:
         files |= write_full(config, folder, prepared, full)
-    masks = recorded_masks(config, optimised)
+    masks = panels(config, edited, optimised, family)
     report.draw_pictures(folder, shown, masks, config.metrics.slice_row)
     report.write_csv(folder / "per_frame.csv", measured)
     artefacts = {
@@ -334,6 +316,7 @@ def write_results(
         },
         alignment={**facts.summary, "face_region": stitch.region_label(prepared.aligned, config.stitch)},
         weights=family.records
+        + parsing.records(prepared.aligned)
         + store.info(artefacts["edit"])["weights"]
         + [registry.record(name) for name in baseline_weights(config)],
         networks={

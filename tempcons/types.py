@@ -61,6 +61,9 @@ class Aligned:
         found: (T,) bool, False where the landmarks were interpolated.
         cuts: frame ids that begin a new scene, ascending; never the first frame.
         raw_quads: ``quads`` before smoothing.
+        regions: T masks of side S as a segmentation network sees the face, white where it is; None where
+            only the landmarks tell.
+        regions_key: of the regions.
     """
 
     frames: FrameStore
@@ -71,6 +74,8 @@ class Aligned:
     cuts: tuple[int, ...]
     raw_quads: np.ndarray
     key: str
+    regions: FrameStore | None = None
+    regions_key: str | None = None
 
     @property
     def scenes(self) -> list[range]:
@@ -146,6 +151,14 @@ class Refined:
 
     codes: Tensor
     frame_ids: np.ndarray
+    frames: FrameStore
+    key: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """Frames that the phases pull their result to, position by position those of the direct edit."""
+
     frames: FrameStore
     key: str
 

@@ -16,13 +16,13 @@ from tempcons.training.context import PhaseContext, phase_callbacks
 from tempcons.training.fit import discard_checkpoint, fit
 from tempcons.training.latent_phase import LatentMLPPhase
 from tempcons.training.pairs import AnchorPairDataModule
-from tempcons.types import Edited, Refined
+from tempcons.types import Edited, Refined, Target
 from tempcons.weights.assets import load_state, save_state
 
-VERSION = 1
+VERSION = 2
 
 
-def run(edited: Edited, family: Family, context: PhaseContext, store: Store) -> Refined:
+def run(edited: Edited, target: Target, family: Family, context: PhaseContext, store: Store) -> Refined:
     """Refine the codes of the direct edit.
 
     Raises:
@@ -31,12 +31,13 @@ def run(edited: Edited, family: Family, context: PhaseContext, store: Store) -> 
     depends = {
         "version": VERSION,
         "edited": edited.key,
+        "target": target.key,
         **context.depends("phase1"),
         **family.reads("perceptual", "flow"),
     }
 
     def make(folder: Path) -> dict[str, Any]:
-        codes = refine(edited, family, context, folder)
+        codes = refine(edited, target.frames, family, context, folder)
         save_state(folder / "codes.safetensors", {"codes": codes}, {})
         render_frames(edited.generator, codes, folder / "frames.npy", family.device)
         return {"moved_rms": (codes - edited.codes).square().mean().sqrt().item()}
@@ -50,7 +51,9 @@ def run(edited: Edited, family: Family, context: PhaseContext, store: Store) -> 
     )
 
 
-def refine(edited: Edited, family: Family, context: PhaseContext, folder: Path) -> torch.Tensor:
+def refine(
+    edited: Edited, target: FrameStore, family: Family, context: PhaseContext, folder: Path
+) -> torch.Tensor:
     """(T, L, D) refined codes."""
     hyper = context.hyper
     torch.manual_seed(context.seed)
@@ -58,7 +61,7 @@ def refine(edited: Edited, family: Family, context: PhaseContext, folder: Path) 
     mapper = LevelsMapper(generator.style_dim, generator.n_latent, init=hyper.mapper_init)
     module = LatentMLPPhase(generator, mapper, family.perceptual, hyper, edited.domain == "in")
     data = AnchorPairDataModule(
-        edited, edited.codes, edited.frames, "anchor", context.trainer.pairs_per_step, context.seed
+        edited, edited.codes, target, "anchor", context.trainer.pairs_per_step, context.seed
     )
     callbacks = phase_callbacks(edited, edited.codes, family, context, folder)
     fit(

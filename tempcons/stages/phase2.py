@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tempcons.family import Family
-from tempcons.media.frames import FrameStore, write_frames
+from tempcons.media.frames import FrameStore
 from tempcons.models.stylegan2 import Generator
 from tempcons.stages.invert import load_generator
 from tempcons.stages.render import render_frames
@@ -16,17 +16,20 @@ from tempcons.store.artefact import Store
 from tempcons.training.context import PhaseContext, phase_callbacks
 from tempcons.training.fit import discard_checkpoint, fit
 from tempcons.training.generator_phase import GeneratorTunePhase
-from tempcons.training.hyper import Hyper
 from tempcons.training.pairs import AnchorPairDataModule
-from tempcons.training.target_video import consistent_video, joined
-from tempcons.types import AnchorWindow, Edited, Refined, Tuned
+from tempcons.types import Edited, Refined, Target, Tuned
 from tempcons.weights.assets import save_state
 
-VERSION = 1
+VERSION = 2
 
 
 def run(
-    edited: Edited, refined: Refined | None, family: Family, context: PhaseContext, store: Store
+    edited: Edited,
+    refined: Refined | None,
+    target: Target,
+    family: Family,
+    context: PhaseContext,
+    store: Store,
 ) -> Tuned:
     """Tune the generator on the codes of phase 1, or of the direct edit without it.
 
@@ -38,12 +41,13 @@ def run(
         "version": VERSION,
         "edited": edited.key,
         "refined": refined and refined.key,
+        "target": target.key,
         **context.depends("phase2"),
         **family.reads("perceptual", "flow", "sampling"),
     }
 
     def make(folder: Path) -> dict[str, Any]:
-        generator = tune(edited, codes, family, context, folder)
+        generator = tune(edited, codes, target.frames, family, context, folder)
         save_state(folder / "generator.safetensors", generator.state_dict(), {})
         render_frames(generator, codes, folder / "frames.npy", family.device)
         return {}
@@ -58,7 +62,12 @@ def run(
 
 
 def tune(
-    edited: Edited, codes: torch.Tensor, family: Family, context: PhaseContext, folder: Path
+    edited: Edited,
+    codes: torch.Tensor,
+    target: FrameStore,
+    family: Family,
+    context: PhaseContext,
+    folder: Path,
 ) -> Generator:
     """The generator after phase 2."""
     hyper = context.hyper
@@ -72,9 +81,6 @@ def tune(
         family.alpha_interp,
         context.seed,
     )
-    target = edited.frames
-    if hyper.lambda_target and hyper.target == "consistent":
-        target = consistent_target(edited, family, hyper, folder)
     data = AnchorPairDataModule(
         edited, codes, target, hyper.pairs, context.trainer.pairs_per_step, context.seed
     )
@@ -90,21 +96,3 @@ def tune(
     )
     discard_checkpoint(folder / "checkpoint")
     return module.generator.to("cpu").requires_grad_(False).eval()
-
-
-def consistent_target(edited: Edited, family: Family, hyper: Hyper, folder: Path) -> FrameStore:
-    """The direct edit made consistent along its flow, as frames; kept for a run that goes on."""
-    path = folder / "target.npy"
-    family.place()
-    weights = hyper.target_anchor, hyper.target_data
-
-    def solve(window: AnchorWindow) -> tuple[range, torch.Tensor]:
-        own = FrameStore(edited.frames.array[window.frames.start : window.frames.stop])
-        if len(own) == 1:
-            return window.frames, own.pictures()
-        anchor = window.anchor - window.frames.start
-        return window.frames, consistent_video(own, anchor, family.flow, *weights, family.device)
-
-    pieces = joined(map(solve, edited.anchor_windows))
-    write_frames(path, (len(edited.frames), *edited.frames.size), pieces)
-    return FrameStore.open(path)

@@ -52,14 +52,23 @@ class PhaseContext:
         own = {"phase1": PHASE1_READS, "phase2": PHASE2_READS}[phase]
         return {
             "hyper": {k: hyper[k] for k in own},
-            "precision": self.trainer.precision,
+            "precision": self.trainer.numerics,
             "pairs_per_step": self.trainer.pairs_per_step,
             "devices": self.trainer.devices,
             "seed": self.seed,
         }
 
 
-COMMON_READS = ("lambda_photo", "lambda_eps", "visibility", "difference_scale", "mask_detach")
+# What the target is made of is in its own key.
+COMMON_READS = (
+    "lambda_photo",
+    "lambda_eps",
+    "lambda_target",
+    "lambda_sharp",
+    "visibility",
+    "difference_scale",
+    "mask_detach",
+)
 PHASE1_READS = (*COMMON_READS, "alpha", "lambda_rf", "mapper_init", "phase1")
 PHASE2_READS = (
     *COMMON_READS,
@@ -67,11 +76,6 @@ PHASE2_READS = (
     "lambda_l2",
     "lambda_r_perceptual",
     "lambda_m",
-    "lambda_target",
-    "lambda_sharp",
-    "target",
-    "target_anchor",
-    "target_data",
     "pairs",
     "outside_power",
     "frozen_share",
@@ -99,6 +103,6 @@ def phase_callbacks(
         MaskRecorder(folder / FILE, watched, hyper.visibility),
     ]
     if context.metrics_every:
-        direct = edited.frames.pictures()
-        callbacks.append(EpochMetrics(codes, direct, family.flow, family.perceptual, context.metrics_every))
+        every = context.metrics_every
+        callbacks.append(EpochMetrics(codes, edited.frames, family.flow, family.perceptual, every))
     return callbacks

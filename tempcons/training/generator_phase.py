@@ -69,6 +69,10 @@ class GeneratorTunePhase(ConsistencyPhase):
             freeze_last_layers(self.generator, hyper.frozen_share)
         self.sample_codes, self.alpha_interp, self.seed = sample_codes, alpha_interp, seed
 
+    @property
+    def outside_weight(self) -> float:
+        return self.hyper.lambda_m if self.in_domain else 0.0
+
     @torch.no_grad()
     def render(self, codes: Tensor) -> Tensor:
         """(B, L, D) codes to pictures of the generator as tuned now."""
@@ -77,7 +81,7 @@ class GeneratorTunePhase(ConsistencyPhase):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         codes = stack_pair(batch["codes"])
         pair = self.pair_of(self.generator.synthesis(codes), batch)
-        terms = self.consistency_terms(pair) | self.fidelity_terms(pair, batch)
+        terms = self.consistency_terms(pair) | self.outside_terms(pair) | self.target_terms(pair, batch)
         every = self.hyper.regularise_every
         if self.hyper.lambda_r and self.global_step % every == 0:
             terms["r"] = every * self.hyper.lambda_r * self.local_regularisation(codes)

@@ -18,6 +18,8 @@ from tempcons.training.schedule import scheduled
 class LatentMLPPhase(ConsistencyPhase):
     """Minimises L_I = L_photo + lambda_rf L_rf + lambda_eps L_eps over the MLP's weights.
 
+    ``recipe=tempcons`` adds the pull to a consistent target, and the sharpness term.
+
     Args:
         generator: renders the direct edit; its parameters are frozen.
         mapper: f_theta, (B, L, D) codes to (B, L, D) residuals.
@@ -57,7 +59,7 @@ class LatentMLPPhase(ConsistencyPhase):
         residual = self.mapper(codes)
         pictures = self.generator.synthesis(update_codes(codes, residual, self.hyper.alpha))
         pair = self.pair_of(pictures, batch)
-        terms = self.consistency_terms(pair)
+        terms = self.consistency_terms(pair) | self.target_terms(pair, batch)
         anchor, frame = residual.chunk(2)
         terms["rf"] = self.hyper.lambda_rf * residual_loss(frame, anchor)
         return self.total(terms)

@@ -30,13 +30,15 @@ class RenderedPair:
         features: perceptual features of ``pictures``; ``small_features`` those of ``small``.
         to_input: (2B, 1, H, W) spatial distance to the aligned inputs; None out-of-domain.
         difference: (2B, 1, H, W) M^PD, or None.
-        geometry: flow and masks; None where no loss needs them.
+        geometry: flow and masks.
+
+    What no loss looks at is None.
     """
 
     pictures: Tensor
     small: Tensor
-    features: Features
-    small_features: Features
+    features: Features | None
+    small_features: Features | None
     to_input: Tensor | None
     difference: Tensor | None
     geometry: PairGeometry | None
@@ -72,54 +74,108 @@ class ConsistencyPhase(TrainedPart):
         frame_ids = stack_pair(batch["frame_ids"]).tolist()
         return self.fixed_features(kind, frame_ids, stack_pair(batch[kind]))
 
+    @property
+    def outside_weight(self) -> float:
+        """Weight of L_M (Eq. 6), which is among the terms of phase 2 alone."""
+        return 0.0
+
+    @property
+    def masked(self) -> bool:
+        """Whether a loss looks at M^PD."""
+        return self.in_domain and bool(self.hyper.lambda_photo or self.outside_weight)
+
+    @property
+    def mask_learns(self) -> bool:
+        """Whether gradients run through the distance to the inputs."""
+        return bool(self.outside_weight) or (self.masked and not self.flow_masks.detach)
+
     def pair_of(self, rendered: Tensor, batch: Batch) -> RenderedPair:
         """Flow, masks and features of rendered pictures (2B, 3, H, W)."""
-        callback, network = self.flow_masks, self.perceptual_distance
+        hyper, callback = self.hyper, self.flow_masks
         pictures = rendered.clamp(-1, 1)
-        small = callback.at_flow_size(pictures)
-        features = network.features(pictures)
-        small_features = features if small is pictures else network.features(small)
-        to_input = difference = masks = None
-        if self.in_domain:
-            size = (pictures.shape[-2], pictures.shape[-1])
-            to_input = network.map_of_features(features, self.features_of("input", batch), size)
-            difference = callback.difference_mask(to_input)
-            mask_anchor, mask_frame = callback.at_flow_size(difference).chunk(2)
-            masks = (mask_anchor, mask_frame)
-        geometry = None
-        if self.hyper.lambda_photo or self.hyper.lambda_eps:
-            anchor, frame = small.chunk(2)
-            geometry = callback.pair(anchor, frame, masks)
-            if self.recorder is not None:
-                self.recorder.see(batch["frame_ids"], frame, masks and masks[1], geometry)
+        small = callback.at_flow_size(pictures) if hyper.lambda_photo or hyper.lambda_eps else pictures
+        features = self.full_size_features(pictures, small is pictures)
+        small_features = None
+        if hyper.lambda_photo:
+            small_features = features if small is pictures else self.perceptual_distance.features(small)
+        to_input, difference = self.difference_of(pictures, features, batch)
+        geometry = self.geometry_of(small, difference, batch)
         return RenderedPair(pictures, small, features, small_features, to_input, difference, geometry)
 
-    def consistency_terms(self, pair: RenderedPair) -> dict[str, Tensor]:
-        """L_photo and L_eps (Eq. 1 and 3), weighted; nothing where both weights are 0."""
-        if pair.geometry is None:
-            return {}
-        network = self.perceptual_distance
-        anchor, frame = pair.small.chunk(2)
-        warped, inside = warp_pair(anchor, frame, pair.geometry)
-        size = (warped.shape[-2], warped.shape[-1])
-        distances = network.map_of_features(pair.small_features, network.features(warped), size)
-        photo = photometric_loss(distances, inside, pair.geometry)
-        return {
-            "photo": self.hyper.lambda_photo * photo,
-            "eps": self.hyper.lambda_eps * consistency_loss(pair.geometry),
-        }
+    def full_size_features(self, pictures: Tensor, serve_flow: bool) -> Features | None:
+        """Features of pictures; without a graph where only detached masks look at them.
 
-    def fidelity_terms(self, pair: RenderedPair, batch: Batch) -> dict[str, Tensor]:
-        """L_M (Eq. 6) and the terms of ``recipe=tempcons``, weighted; those with weight 0 are left out."""
+        Args:
+            pictures: (2B, 3, H, W) in [-1, 1].
+            serve_flow: pictures have the size of the flow, so that the photometric loss looks at them too.
+        """
+        learns = self.mask_learns or self.hyper.lambda_target or (serve_flow and self.hyper.lambda_photo)
+        if not (learns or self.masked):
+            return None
+        with torch.set_grad_enabled(torch.is_grad_enabled() and bool(learns)):
+            return self.perceptual_distance.features(pictures)
+
+    def difference_of(
+        self, pictures: Tensor, features: Features | None, batch: Batch
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Spatial distance to the aligned inputs and M^PD, (2B, 1, H, W) each."""
+        if features is None or not self.masked:
+            return None, None
+        size = (pictures.shape[-2], pictures.shape[-1])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.mask_learns):
+            fixed = self.features_of("input", batch)
+            to_input = self.perceptual_distance.map_of_features(features, fixed, size)
+            return to_input, self.flow_masks.difference_mask(to_input)
+
+    def geometry_of(self, small: Tensor, difference: Tensor | None, batch: Batch) -> PairGeometry | None:
+        """Flow and fused masks of the pairs, (2B, 3, S, S) at the size of the flow."""
+        if not (self.hyper.lambda_photo or self.hyper.lambda_eps):
+            return None
+        callback = self.flow_masks
+        anchor, frame = small.chunk(2)
+        masks = None
+        if difference is not None:
+            mask_anchor, mask_frame = callback.at_flow_size(difference).chunk(2)
+            masks = (mask_anchor, mask_frame)
+        geometry = callback.pair(anchor, frame, masks)
+        if self.recorder is not None:
+            self.recorder.see(batch["frame_ids"], frame, masks and masks[1], geometry)
+        return geometry
+
+    def consistency_terms(self, pair: RenderedPair) -> dict[str, Tensor]:
+        """L_photo and L_eps (Eq. 1 and 3), weighted; those with weight 0 are left out."""
+        terms = {}
+        if pair.geometry is not None and pair.small_features is not None:
+            photo = self.photometric(pair.small, pair.small_features, pair.geometry)
+            terms["photo"] = self.hyper.lambda_photo * photo
+        if pair.geometry is not None and self.hyper.lambda_eps:
+            terms["eps"] = self.hyper.lambda_eps * consistency_loss(pair.geometry)
+        return terms
+
+    def photometric(self, small: Tensor, features: Features, geometry: PairGeometry) -> Tensor:
+        """L_photo of pictures (2B, 3, S, S) whose features are known."""
+        anchor, frame = small.chunk(2)
+        warped, inside = warp_pair(anchor, frame, geometry)
+        network, size = self.perceptual_distance, (warped.shape[-2], warped.shape[-1])
+        distances = network.map_of_features(features, network.features(warped), size)
+        return photometric_loss(distances, inside, geometry)
+
+    def outside_terms(self, pair: RenderedPair) -> dict[str, Tensor]:
+        """L_M (Eq. 6), weighted; in-domain only, and nothing where its weight is 0."""
+        if not self.outside_weight or pair.to_input is None or pair.difference is None:
+            return {}
+        loss = outside_mask_loss(pair.to_input, pair.difference, self.hyper.outside_power)
+        # Eq. 6 sums both frames; the mean over 2B pictures is half of that.
+        return {"outside": self.outside_weight * 2 * loss}
+
+    def target_terms(self, pair: RenderedPair, batch: Batch) -> dict[str, Tensor]:
+        """The terms of ``recipe=tempcons``, weighted; those with weight 0 are left out."""
         terms = {}
         hyper = self.hyper
-        if hyper.lambda_m and pair.to_input is not None and pair.difference is not None:
-            loss = outside_mask_loss(pair.to_input, pair.difference, hyper.outside_power)
-            # Eq. 6 sums both frames; the mean over 2B pictures is half of that.
-            terms["outside"] = hyper.lambda_m * 2 * loss
         if hyper.lambda_target:
             target = stack_pair(batch["target"])
             fixed = self.features_of("target", batch)
+            assert pair.features is not None
             distance = self.perceptual_distance.distance_of_features(pair.features, fixed)
             terms["target"] = hyper.lambda_target * target_loss(pair.pictures, target, distance)
         if hyper.lambda_sharp:
