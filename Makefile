@@ -1,7 +1,7 @@
 # make demo    the whole way on the demo clip; DEMO_ARGS="edit=nada_sketch" changes it
 # make test    all tests; PYTEST_ARGS="-k warp" picks some
 # make lint    ruff and mypy
-# make bench   memory and time of a long clip from frame to frame (needs 40 GB of disk); BENCH_ARGS="--seconds 10"
+# make bench   time and memory of everything on this machine; BENCH_ARGS="--only steps" measures a part
 # make setup   only the virtual environment (what the others do first)
 
 PYTHON ?= python3
@@ -38,4 +38,4 @@ lint: $(INSTALLED)
 	$(RUN)/mypy tempcons train.py experiments tests
 
 bench: $(INSTALLED)
-	$(RUN)/python experiments/bench_long_clip.py $(BENCH_ARGS)
+	$(RUN)/python -m experiments.bench $(BENCH_ARGS)

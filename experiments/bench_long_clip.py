@@ -2,7 +2,8 @@
 
 A clip of known motion is made, read, aligned (its landmarks are known), put back and written as a video, once
 at the length asked for and once twice as long. Memory must not grow with length: the peaks are printed beside
-each other. Each length runs in a process of its own, so that its peak is its own.
+each other. Each length runs in a process of its own, so that its peak is its own. The disk holds two copies
+of the longer clip as plain RGB: 40 GB for two minutes of 1920x1080.
 
     python experiments/bench_long_clip.py --seconds 60 --size 1920x1080
 """
@@ -11,14 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -26,6 +29,7 @@ from tempcons.geometry.quad import FFHQ
 from tempcons.media.write import VideoSettings, write_video
 from tempcons.runtime import prepare_process
 from tempcons.stages import align, clip, render, stitch
+from tempcons.stages.report import environment
 from tempcons.store.artefact import Store, peak_memory_mb, write_json
 
 RATE = 25
@@ -53,11 +57,10 @@ def frames(points: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
     height, width = size
     noise = gaussian_filter(np.random.default_rng(0).standard_normal((height // 4, width // 2, 3)), [6, 6, 0])
     wide = np.clip(120 + 900 * noise, 0, 255).astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)[:height]
-    y, x = np.mgrid[0:height, 0:width]
     for t, face in enumerate(points):
         frame = wide[:, (shift := 3 * t % (wide.shape[1] - width)) : shift + width].copy()
-        centre, radius = face.mean(0), 1.2 * np.linalg.norm(face[1] - face[0])
-        frame[np.hypot(x - centre[0], y - centre[1]) < radius] = (205, 160, 140)
+        radius = 1.2 * float(np.linalg.norm(face[1] - face[0]))
+        cv2.circle(frame, face.mean(0).round().astype(int).tolist(), round(radius), (205, 160, 140), -1)
         yield frame
 
 
@@ -103,9 +106,54 @@ def run(seconds: float, size: tuple[int, int], place: Path) -> dict[str, Any]:
             source = write_video(Path(own) / "clip.mp4", frames(points, size), VideoSettings(RATE, crf=23))
             lengths[total] = child(source, Path(own) / "points.npy")
     short, long = (rows[-1]["peak_memory_mb"] for rows in lengths.values())
-    growth = long / short - 1
-    print(f"peak {short} MB, twice as long {long} MB ({growth:+.1%})")
-    return {"size": f"{size[1]}x{size[0]}", "frames": lengths, "growth": growth, "peak_memory_mb": short}
+    return {
+        "size": f"{size[1]}x{size[0]}",
+        "frames": lengths,
+        "peak_memory_mb": short,
+        "growth": long / short - 1,
+        "most_memory_mb": MOST_MEMORY_MB,
+        "most_growth": MOST_GROWTH,
+    }
+
+
+def within(figures: dict[str, Any]) -> bool:
+    """Whether memory stayed below the limits."""
+    return figures["peak_memory_mb"] < MOST_MEMORY_MB and figures["growth"] < MOST_GROWTH
+
+
+def verdict(figures: dict[str, Any]) -> str:
+    """Peaks and limits in one sentence."""
+    short, long = (rows[-1]["peak_memory_mb"] for rows in figures["frames"].values())
+    kept = "within the limits of" if within(figures) else "NOT within the limits of"
+    return (
+        f"peak {short} MB, twice as long {long} MB ({figures['growth']:+.1%}): "
+        f"{kept} {MOST_MEMORY_MB} MB and {MOST_GROWTH:.0%} growth"
+    )
+
+
+def as_markdown(figures: dict[str, Any], about: dict[str, Any], command: str) -> str:
+    """The figures as a table, with the machine and the command."""
+    lines = [
+        f"Long clip of {figures['size']}, {about['processor']} CPU, {about['cores']} cores, "
+        f"torch {about['packages']['torch']}, {about['date']}",
+        "",
+        f"    {command}",
+        "",
+        "| frames | stage | seconds | peak memory so far, MB |",
+        "| --- | --- | --- | --- |",
+    ]
+    for total, rows in figures["frames"].items():
+        lines += [f"| {total} | {r['stage']} | {r['seconds']} | {r['peak_memory_mb']} |" for r in rows]
+    return "\n".join([*lines, "", f"{verdict(figures)}.", ""])
+
+
+def save(out: Path, figures: dict[str, Any], arguments: Sequence[str]) -> None:
+    """The figures as JSON and, beside it, as a table."""
+    command = shlex.join(["python", "experiments/bench_long_clip.py", *arguments])
+    about = environment()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, {**figures, "command": command, "environment": about})
+    out.with_suffix(".md").write_text(as_markdown(figures, about, command))
 
 
 def main() -> int:
@@ -118,7 +166,7 @@ def main() -> int:
     parser.add_argument(
         "--place", type=Path, default=Path(tempfile.gettempdir()), help="folder with free space"
     )
-    parser.add_argument("--out", type=Path, help="JSON with the figures")
+    parser.add_argument("--out", type=Path, help="JSON with the figures; a table of them goes beside it")
     parser.add_argument("--measure", nargs=3, type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     prepare_process(None, 0)
@@ -128,11 +176,10 @@ def main() -> int:
         return 0
     width, height = map(int, given.size.split("x"))
     figures = run(given.seconds, (height, width), given.place)
+    print(verdict(figures))
     if given.out:
-        write_json(given.out, figures)
-    within = figures["peak_memory_mb"] < MOST_MEMORY_MB and figures["growth"] < MOST_GROWTH
-    print("within the limits" if within else f"more than {MOST_MEMORY_MB} MB or {MOST_GROWTH:.0%} growth")
-    return 0 if within else 1
+        save(given.out, figures, sys.argv[1:])
+    return 0 if within(figures) else 1
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from tempcons.check import ConfigError
 from tempcons.cli import report_errors
 from tempcons.store.artefact import write_json
-from tempcons.training.logging import EPOCH_METRICS, MASKS, SLICES, VIDEO, metric_name
+from tempcons.training.logging import EPOCH_METRICS, MASKS, SLICES, TARGET, VIDEO, metric_name
 
 TITLES = {"phase1": "Phase 1: codes", "phase2": "Phase 2: generator"}
 FIGURES = ("e_warp", "e_long", "distance", "sharpness", "motion")
@@ -108,7 +108,7 @@ def pictures() -> Section:
         (
             Panel("media", "Videos", tuple(f"{VIDEO}/{name}" for name in VIDEOS)),
             Panel("media", "x-t slices", (SLICES,)),
-            Panel("media", "Masks and flow", tuple(f"{MASKS}/{phase}" for phase in TITLES)),
+            Panel("media", "Masks and flow", tuple(f"{MASKS}/{name}" for name in (TARGET, *TITLES))),
         ),
     )
 

@@ -14,6 +14,10 @@ import yaml
 from tempcons.check import ConfigError, TempconsError, near_names
 
 STOPPED = 130
+SWEEP_FLAGS = ("-m", "--multirun")
+DRY_RUN = "dry_run=true"
+# A forecast leaves no folder, no log and no record of its settings.
+LEAVES_NOTHING = ("hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=stdout")
 STACK = "edit.stack="
 STACK_EXAMPLE = 'such as "edit.stack=[surprised,happy:0.5]", in quotes or without spaces'
 
@@ -45,7 +49,20 @@ def report_errors() -> Iterator[None]:
 
 
 def expand_arguments(argv: list[str]) -> list[str]:
-    """``--cfg`` prints values instead of references unless told otherwise."""
+    """``--cfg`` prints values instead of references unless told otherwise; ``-m`` may stand anywhere.
+
+    ``--dry-run`` becomes the setting of that name, with those of Hydra that keep it from writing.
+
+    Raises:
+        ConfigError: a forecast of a sweep.
+    """
+    first = [a for a in argv[1:] if a in SWEEP_FLAGS]
+    argv = [*argv[:1], *first, *(a for a in argv[1:] if a not in SWEEP_FLAGS)]
+    argv = [DRY_RUN if a == "--dry-run" else a for a in argv]
+    if DRY_RUN in argv:
+        if first:
+            raise ConfigError("config", "--dry-run of a sweep", "forecast one of its jobs: leave -m out")
+        argv += LEAVES_NOTHING
     asks = any(a == "--cfg" or a.startswith("--cfg=") or a == "-c" for a in argv)
     return [*argv, "--resolve"] if asks and "--resolve" not in argv else argv
 
@@ -106,10 +123,12 @@ def check_choices(arguments: Sequence[str], conf: Path) -> None:
     """Refuse unknown settings, and ``group=option`` where the option does not exist, suggesting near names.
 
     Raises:
-        ConfigError: an unknown edit, family, recipe, ..., or a name that the configuration hasn't.
+        ConfigError: an unknown edit, family, recipe, ..., a name that the configuration hasn't, or a value
+            that Hydra's grammar can't read.
     """
     settings = settings_of(conf)
     for argument in arguments:
+        check_grammar(argument)
         group, _, chosen = argument.partition("=")
         name = re.split(r"[./@:]", group.lstrip("+~"))[0]
         if chosen and name.isidentifier() and name not in settings:
@@ -121,3 +140,21 @@ def check_choices(arguments: Sequence[str], conf: Path) -> None:
         for option in filter(None, chosen.strip("[]").split(",")):
             if option not in known:
                 raise ConfigError("config", f"no {group} named {option!r}", near_names(option, known))
+
+
+def check_grammar(argument: str) -> None:
+    """Raise ConfigError where ``setting=value`` can't be read; flags and their values are not looked at."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    if argument.startswith("-") or "=" not in argument:
+        return
+    try:
+        OverridesParser.create().parse_overrides([argument])
+    except OverrideParseException as error:
+        name, _, value = argument.partition("=")
+        hint = (
+            "commas, brackets and quotes have a meaning of their own; "
+            f"a value that holds some stands in quotes: {name}=\"'{value}'\""
+        )
+        raise ConfigError("config", f"can't read {argument}", hint) from error

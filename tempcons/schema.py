@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from tempcons import resolvers  # noqa: F401  conf/ needs them
 from tempcons.check import ConfigError, near_names
 from tempcons.edits.config import EditConfig
 from tempcons.family import FamilyConfig
@@ -24,9 +25,9 @@ from tempcons.stages.invert import InversionConfig
 from tempcons.stages.render import RenderConfig
 from tempcons.stages.stitch import StitchConfig
 from tempcons.training.anchors import AnchorsConfig
-from tempcons.training.fit import TrainerConfig
 from tempcons.training.hyper import Hyper
-from tempcons.training.logging import LoggerConfig
+from tempcons.training.settings import LoggerConfig, TrainerConfig
+from tempcons.training.speed import SpeedConfig
 from tempcons.types import Domain
 
 PHASES = ("direct", "latent", "generator", "both", "stitch", "full")
@@ -69,6 +70,7 @@ class Config:
     inversion: InversionConfig
     edit: EditConfig
     trainer: TrainerConfig
+    speed: SpeedConfig
     logger: LoggerConfig
     metrics: MetricsConfig
     stitch: StitchConfig
@@ -143,7 +145,7 @@ def _one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
 
 HYPER_NAMES = [f.name for f in dataclasses.fields(Hyper)]
 # Settings at top level that no field of Config is called after: the recipes, what stands beside, sweeps.
-OTHER_NAMES = ("comparison", "compare", "sweep")
+OTHER_NAMES = ("comparison", "compare", "sweep", "dry_run", "hardware")
 MADE_HERE = ("hyper", "comparison_recipe", "composed")
 
 
@@ -194,9 +196,12 @@ def parse(config: DictConfig) -> Config:
     compare = convert(bool, values["compare"], "compare") and other != recipe
     compare = compare and phase in LATENT_PHASES + GENERATOR_PHASES
     family = build(FamilyConfig, values["family"], "family")
+    trainer = build(TrainerConfig, values["trainer"], "trainer")
+    speed = build(SpeedConfig, values["speed"], "speed")
     inversion = build(InversionConfig, values["inversion"], "inversion")
     check_together(family, edit, inversion)
     build(SweepConfig, values["sweep"], "sweep")
+    convert(bool, values["dry_run"], "dry_run")
     stitch = build(StitchConfig, values["stitch"], "stitch")
     if phase in FRAME_PHASES:
         stitch.check_domain(edit.domain, edit.name)
@@ -206,7 +211,8 @@ def parse(config: DictConfig) -> Config:
         align=build(AlignConfig, values["align"], "align"),
         inversion=inversion,
         edit=edit,
-        trainer=build(TrainerConfig, values["trainer"], "trainer"),
+        trainer=trainer,
+        speed=speed,
         logger=build(LoggerConfig, values["logger"], "logger"),
         metrics=build(MetricsConfig, values["metrics"], "metrics"),
         stitch=stitch,
@@ -217,9 +223,12 @@ def parse(config: DictConfig) -> Config:
         anchors=build(AnchorsConfig, values["anchors"], "anchors"),
         seed=convert(int, values["seed"], "seed"),
         recipe=recipe,
-        hyper=build(Hyper, {k: values[k] for k in HYPER_NAMES}, "recipe"),
+        hyper=speed.hyper(build(Hyper, {k: values[k] for k in HYPER_NAMES}, "recipe"), trainer),
         comparison_recipe=other if compare else None,
-        comparison=recipe_hyper(values["comparison"], edit, "comparison") if compare else None,
+        # The other recipe stays exact.
+        comparison=SpeedConfig().hyper(recipe_hyper(values["comparison"], edit, "comparison"), trainer)
+        if compare
+        else None,
         baselines=check_baselines(values["baselines"], edit, family),
         composed=values,
     )

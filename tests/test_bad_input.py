@@ -15,6 +15,8 @@ from tiny_assets import write_assets
 from tiny_family import face_clip
 from videos import encode, moving_square
 
+from tempcons.media.probe import probe
+from tempcons.media.read import demo_clip, read_pyav
 from tempcons.weights import assets
 
 FRAMES = 6
@@ -29,6 +31,10 @@ def place(tmp_path_factory) -> Iterator[Path]:
     face_clip(base, FRAMES)
     encode(base / "one.mp4", moving_square(1))
     encode(base / "nobody.mp4", moving_square(3, 96, 128))
+    demo = probe(demo_clip())
+    twins = np.stack([np.hstack([frame, frame]) for frame in read_pyav(demo, range(40, 43))])
+    encode(base / "twins.mp4", twins)
+    encode(base / "flashes.mp4", np.where(np.arange(6)[:, None, None, None] % 2, 230, twins[[0] * 6] // 8))
     whole = encode(base / "whole.mp4", moving_square(40), faststart=True).read_bytes()
     (base / "cut.mp4").write_bytes(whole[: int(0.7 * len(whole))])
     (base / "text.mp4").write_text("this is not a video")
@@ -75,6 +81,8 @@ DETECT = "align.landmarks_path=null"
         (["clip.path={0}/one.mp4"], ["one.mp4 has 1 frame", "2 frames or more"]),
         (["clip.path={0}/mixed"], ["1.png is 64x48, 2.png is 64x40"]),
         (["clip.path={0}/nobody.mp4", DETECT], ["align: no face in any frame"]),
+        (["clip.path={0}/twins.mp4", DETECT], ["align: two faces are equally prominent", "align.face=0"]),
+        (["clip.path={0}/flashes.mp4"], ["clip: 6 of 6 scenes last a single frame", "continuous scenes"]),
         (["align.landmarks_path={0}/gaps.npy"], ["no face in frames 2-3", "on_missing=interpolate"]),
         (["clip.start=99"], ["clip.start=99 is beyond the end"]),
         (["clip.num_frames=1"], ["clip.num_frames=1"]),
@@ -134,6 +142,17 @@ def test_an_unwritable_place(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
     ended = run(f"output.cache={tmp_path}/file/cache")
     assert ended.code == 1 and "can't write to" in ended.errors[0]
+
+
+def test_a_read_only_place(run, tmp_path, monkeypatch):
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_bytes", read_only)
+    ended = run()
+    assert ended.code == 1
+    [message] = ended.errors
+    assert "can't write to" in message and "Read-only file system" in message
 
 
 def test_a_good_run_says_where_everything_is(run, tmp_path):

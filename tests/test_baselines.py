@@ -20,7 +20,8 @@ from tiny_family import face_clip
 
 from tempcons.check import WeightsError
 from tempcons.models.latent_transformer import LatentTransformer
-from tempcons.pipeline import official_weights, run
+from tempcons.opening import official_weights
+from tempcons.pipeline import run
 from tempcons.schema import Config
 from tempcons.stages.baselines import Bench, RecipeBaseline
 from tempcons.store.artefact import Store

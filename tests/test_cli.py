@@ -63,6 +63,24 @@ def test_printed_settings_show_values():
     assert expand_arguments(["train.py", "-c", "job", "--resolve"]).count("--resolve") == 1
 
 
+def test_a_sweep_may_be_asked_for_anywhere():
+    assert expand_arguments(["train.py", "seed=0", "-m", "alpha=1,2"]) == [
+        "train.py",
+        "-m",
+        "seed=0",
+        "alpha=1,2",
+    ]
+
+
+@pytest.mark.parametrize("argument", ["clip.path=a (1).mp4", "alpha=range(1,2", "alpha=0.1,", "edit=["])
+def test_a_value_that_cannot_be_read_names_its_quotes(argument):
+    name, _, value = argument.partition("=")
+    with pytest.raises(ConfigError, match="can't read") as found:
+        check_choices(["--cfg", "job", argument], CONF)
+    assert f"{name}=\"'{value}'\"" in str(found.value) and "\n" not in str(found.value)
+    check_choices([f"clip.path='{value}'"], CONF)
+
+
 def exit_code(error: BaseException) -> object:
     with pytest.raises(SystemExit) as stop, report_errors():
         raise error

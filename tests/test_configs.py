@@ -74,6 +74,21 @@ def test_the_default_is_our_recipe_on_the_demo_clip_with_the_paper_beside_it():
 
 
 @pytest.mark.parametrize(
+    ("told", "taken"),
+    [
+        (["clip.path=talk.mp4"], None),
+        (["clip.path=talk.mp4", "clip.num_frames=7"], 7),
+        (["clip=file", "clip.path=talk.mp4"], None),
+        (["clip.num_frames=null"], None),
+        (["clip.num_frames=7"], 7),
+        ([], 32),
+    ],
+)
+def test_only_the_demo_clip_is_cut_short_unasked(told, taken):
+    assert parsed(*told).clip.num_frames == taken
+
+
+@pytest.mark.parametrize(
     ("edit", "phase1", "phase2", "frozen"),
     [("surprised", (0.05, 10), (1e-4, 5), 0), ("nada_sketch", (0.005, 5), (8e-4, 5), 8 / 18)],
 )

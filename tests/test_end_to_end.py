@@ -23,7 +23,8 @@ from tiny import hydra_config
 
 from tempcons.check import ConfigError, InputError
 from tempcons.metrics.evaluate import VideoMetrics
-from tempcons.pipeline import check_space, run
+from tempcons.opening import check_space
+from tempcons.pipeline import run
 from tempcons.schema import parse
 
 ROOT = Path(__file__).parent.parent

@@ -34,7 +34,8 @@ from tempcons.models.code_sampler import MappingSampler, mean_style
 from tempcons.models.e4e import E4EEncoder
 from tempcons.models.mapper import LevelsMapper
 from tempcons.models.restyle import ReStyleEncoder
-from tempcons.pipeline import official_weights, run
+from tempcons.opening import official_weights
+from tempcons.pipeline import run
 from tempcons.schema import Config
 from tempcons.stages.invert import ENCODERS, METHODS, InversionConfig
 from tempcons.training.pivotal import PivotalConfig

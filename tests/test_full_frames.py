@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import hydra_config
 from tiny_family import direction, face_clip, tiny_family
 
@@ -23,6 +24,7 @@ from tempcons.schema import parse
 from tempcons.stages.clip import ClipConfig
 from tempcons.stages.clip import run as read_clip
 from tempcons.stages.full_frame import check_room
+from tempcons.stages.full_frame_picture import COLUMN, GAP, LABEL_HEIGHT, around
 from tempcons.store.artefact import Store
 
 FRAMES = 6
@@ -37,6 +39,7 @@ QUICK = (
     "logger.wandb=disabled",
     "trainer.accelerator=cpu",
 )
+GAPS = [k * COLUMN + (k - 1) * GAP + g for k in (1, 2) for g in range(GAP)]
 TUNING = ("stitch.tuning.steps=4", "stitch.tuning.steps_after=2")
 
 
@@ -133,6 +136,24 @@ def test_aligned_videos_figures_and_page_are_there_too(full):
     assert "Alignment and full frames" in page and "Shake of the crop" in page and "blend only" in page
 
 
+def test_a_still_shows_source_pasted_edit_and_result(full):
+    sheet = np.asarray(Image.open(full.folder / "full_frames.png"), dtype=int)
+    source, pasted, stitched = np.split(np.delete(sheet, GAPS, axis=1), 3, axis=1)
+    height = round(COLUMN * 48 / 64)
+    far = slice(LABEL_HEIGHT + height - 40, LABEL_HEIGHT + height), slice(COLUMN - 60, COLUMN)
+    for picture in (pasted, stitched):
+        assert (source[far] == picture[far]).all()
+        assert np.abs(source - picture)[LABEL_HEIGHT:].max() > 20
+    assert len(sheet) == LABEL_HEIGHT + height + GAP + COLUMN
+
+
+def test_a_close_up_stays_within_the_frame():
+    quad = np.array([[-10.0, -4], [-10, 16], [10, 16], [10, -4]])
+    assert around(quad, (48, 64), 1.5) == (slice(0, 30), slice(0, 30))
+    assert around(quad + np.array([40, 20]), (48, 64), 1.5) == (slice(11, 41), slice(25, 55))
+    assert around(quad, (24, 64), 9) == (slice(0, 24), slice(0, 24))
+
+
 def test_the_manifest_says_how_the_face_was_found_and_put_back(full):
     manifest = full.json("manifest.json")
     assert [s["stage"] for s in manifest["stages"]][-3:] == ["phase3", "stitch", "full_frame"]
@@ -187,6 +208,24 @@ def test_a_rotated_clip_comes_back_as_it_is_seen(go):
     done = go("turned", "phase=stitch", "stitch=poisson", rotation=180)
     source, result = pictures(done.source), pictures(done.folder / "full.mp4")
     assert source.shape == result.shape
+    assert np.abs(source - result).max(-1)[:, 40:, 52:].mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("gray", {"pixel_format": "gray"}),
+        ("ten_bits", {"pixel_format": "yuv420p10le"}),
+        ("odd", {"pixel_format": "yuv444p", "size": (47, 63)}),
+        ("long_sound", {"sound_s": 1.0}),
+    ],
+)
+def test_unusual_videos_come_back_as_they_were(go, name, how):
+    done = go(name, "phase=stitch", "stitch=poisson", **how)
+    was, now = probe(done.source), probe(done.folder / "full.mp4")
+    assert (now.size, now.fps, len(now)) == (was.size, was.fps, len(was))
+    assert sound(now.path) == sound(was.path)
+    source, result = pictures(done.source), pictures(now.path)
     assert np.abs(source - result).max(-1)[:, 40:, 52:].mean() < 4
 
 

@@ -19,6 +19,7 @@ LAYERS = {
     "tempcons.check": 1,
     "tempcons.cli": 2,
     "tempcons.progress": 2,
+    "tempcons.resolvers": 2,
     "tempcons.store": 2,
     "tempcons.media": 3,
     "tempcons.geometry": 3,
@@ -34,10 +35,12 @@ LAYERS = {
     "tempcons.baselines": 9,
     "tempcons.stages": 10,
     "tempcons.schema": 11,
-    "tempcons.pipeline": 12,
-    "tempcons.sweep": 13,
+    "tempcons.opening": 12,
+    "tempcons.pipeline": 13,
+    "tempcons.forecast": 14,
+    "tempcons.sweep": 15,
 }
-COMMAND = 14
+COMMAND = 16
 
 
 def module_name(path: Path) -> str:
@@ -107,7 +110,7 @@ def test_the_layers_would_catch_a_wrong_import():
     assert rank("tempcons.losses.masks") == rank("tempcons.models.flow")  # neither imports the other
     assert rank("tempcons.training.fit") < rank("tempcons.stages.clip") < rank("tempcons.pipeline")
     found = {name for name, _ in imports(PACKAGE / "pipeline.py")}
-    assert {"tempcons.stages.clip", "tempcons.schema"} <= found  # "from package import module" is seen
+    assert {"tempcons.stages.align", "tempcons.schema"} <= found  # "from package import module" is seen
 
 
 def test_stages_do_not_run_each_other():
@@ -117,15 +120,14 @@ def test_stages_do_not_run_each_other():
                 assert "run" not in [alias.name for alias in node.names], f"{path.name} runs {node.module}"
 
 
-def test_only_schema_pipeline_sweep_and_train_know_hydra():
+def test_only_command_line_schema_pipeline_and_sweep_know_hydra():
     users = {m for m in sources_using("hydra", "omegaconf") if not m.startswith("tempcons.sweep")}
-    assert users <= {"tempcons.schema", "tempcons.pipeline", "train"}
+    assert users <= {"tempcons.cli", "tempcons.schema", "tempcons.resolvers", "tempcons.pipeline", "train"}
 
 
 def test_only_training_knows_lightning():
-    """runtime.py seeds with Lightning's function and quiets its log."""
     users = sources_using("pytorch_lightning", "lightning", "lightning_fabric")
-    assert {layer_name(m) for m in users} <= {"tempcons.training", "tempcons.runtime"}
+    assert {layer_name(m) for m in users} <= {"tempcons.training"}
 
 
 def test_only_the_logger_knows_wandb():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import random
@@ -30,7 +31,8 @@ from tempcons.sweep.__main__ import main
 from tempcons.sweep.folder import count, read_sweep, swept, write_plan
 from tempcons.sweep.job import objectives, run_once
 from tempcons.sweep.naming import arguments_of, job_key, product, sweep_folder
-from tempcons.sweep.pareto import Point, front
+from tempcons.sweep.pareto import Point, front, fronts, points_of
+from tempcons.sweep.plot_words import Size, covers, labels, once, overlap
 
 ROOT = Path(__file__).parent.parent
 APP, TRAIN = ROOT / "tests" / "sweep_app.py", ROOT / "train.py"
@@ -168,6 +170,7 @@ def test_the_experiment_is_found_and_swept() -> None:
         ([], "empty sweep"),
         (["seed=range(3,3)"], "empty sweep"),
         (["alhpa=0.04,0.08"], "Could not override 'alhpa'"),
+        (["edit.domain=sideways,in"], r"^config: edit\.domain = 'sideways'; known: in, out$"),
     ],
 )
 def test_sweeps_that_cannot_work_are_refused(arguments: list[str], message: str) -> None:
@@ -306,6 +309,29 @@ def test_front() -> None:
     assert front([]) == []
 
 
+def test_no_front_joins_jobs_of_different_edits(tmp_path: Path) -> None:
+    for edit, step in (("happy", 0), ("angry", 1)):
+        for alpha in (0.04, 0.08):
+            folder = tmp_path / f"{edit}-{alpha}"
+            fake_job(folder, 1.0, alpha + step)
+            done = json.loads((folder / marks.DONE).read_text())
+            marks.mark_done(folder, [f"edit={edit}", f"alpha={alpha}"], done["figures"])
+    lines = fronts(points_of(read_sweep(tmp_path)))
+    assert [{point.group for point in line} for line in lines] == [{"edit=angry"}, {"edit=happy"}]
+    assert all(len(line) == 2 for line in lines)
+
+
+def test_words_of_a_plot_stand_clear() -> None:
+    places = [((100.0 + 9 * at, 200.0), f"lambda_r={at}") for at in range(6)]
+    places += [((300.0, 300.0), "direct edit"), ((330.0, 310.0), "direct edit")]
+    assert [words for _, words in once(places)].count("direct edit") == 1
+    found = labels(once(places), [at for at, _ in places], Size())
+    assert 2 < len(found) < len(places), "those without room are left out"
+    for one, other in itertools.combinations(found, 2):
+        assert not overlap(one, other)
+    assert not any(covers(text, at) for text in found for at, _ in places)
+
+
 def test_pareto_plots(finished: Path, capsys: pytest.CaptureFixture) -> None:
     fake_job(finished / "blurred", 3.0, 0.5, sharpness=0.5)
     main(["pareto", str(finished)])
@@ -415,8 +441,7 @@ def two_nodes(tmp_path: Path) -> Iterator[str]:
         yield f"{head}:{port}"
     finally:
         for node in reversed(nodes):
-            os.killpg(node.pid, signal.SIGTERM)
-            node.wait(60)
+            end_group(node)
 
 
 def ray_node(arguments: list[str]) -> subprocess.Popen:
@@ -429,6 +454,16 @@ def ray_node(arguments: list[str]) -> subprocess.Popen:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def end_group(started: subprocess.Popen) -> None:
+    """End a process and its group; one that takes long over it is killed."""
+    os.killpg(started.pid, signal.SIGTERM)
+    try:
+        started.wait(60)
+    except subprocess.TimeoutExpired:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
 
 
 def free_port(host: str) -> int:

@@ -65,9 +65,11 @@ def face_frames(total: int, size: tuple[int, int] = (48, 64), seed: int = 0) -> 
     return np.stack(frames), points
 
 
-def face_clip(folder: Path, total: int = 6, **how: object) -> tuple[Path, Path]:
+def face_clip(
+    folder: Path, total: int = 6, size: tuple[int, int] = (48, 64), **how: object
+) -> tuple[Path, Path]:
     """A video of :func:`face_frames` with sound, and its landmarks as a .npy file."""
-    frames, points = face_frames(total)
+    frames, points = face_frames(total, size)
     np.save(folder / "points.npy", points)
     return encode(folder / "talk.mp4", frames, **how), folder / "points.npy"  # type: ignore[arg-type]
 

@@ -3,9 +3,10 @@
     python experiments/zoo/export_family.py --state runs/autoencoder/state.pt \\
         --faces FOLDER --labels faces.csv --out tempcons/assets
 
-The sampler is a Gaussian in the leading principal directions of the training faces' codes. A
-direction is the mean difference between faces labelled with an emotion and neutral faces of the
-same person (training persons only).
+or with ``--generator`` and ``--encoder``, the assets that train_gan.py and train_encoder.py leave. The
+sampler is a Gaussian in the leading principal directions of the training faces' codes. A direction is the
+mean difference between faces labelled with an emotion and neutral faces of the same person (training
+persons only).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import torch
 from torch import Tensor
 from train_autoencoder import CHANNELS, SIZE, STYLE_DIM, held_out_psnr, read_faces
 
+from tempcons.family import generator_from_asset
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.stylegan2 import Generator, num_layers
-from tempcons.weights.assets import save_asset
+from tempcons.weights.assets import read_asset, save_asset
 
 EMOTIONS = {"surprised": "surprise", "happy": "happiness", "angry": "anger"}
 COMPONENTS = 80
@@ -92,11 +94,14 @@ def fit_direction(
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("state", "faces", "labels", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    args = parser.parse_args()
+def networks_of(args: argparse.Namespace) -> tuple[Generator, FaceEncoder]:
+    """The averaged networks of an autoencoder's state, or those of two assets, as half precision has them."""
+    if args.state is None:
+        generator = generator_from_asset(read_asset(args.generator, "generator"))
+        asset = read_asset(args.encoder, "encoder")
+        encoder = FaceEncoder(**asset.config["encoder"])
+        encoder.load_state_dict(asset.tensors)
+        return generator, encoder.requires_grad_(False).eval()
     state = torch.load(args.state, weights_only=True)["average"]
     generator = Generator(SIZE, STYLE_DIM, 0, CHANNELS)
     encoder = FaceEncoder(num_layers(SIZE), STYLE_DIM)
@@ -105,6 +110,20 @@ def main() -> None:
         # Trained without noise: stored noise pictures are zero, so that the two modes agree.
         own = {k: torch.zeros_like(v) if k.startswith("noises.") else v for k, v in own.items()}
         model.load_state_dict({k: v.half().float() for k, v in own.items()})
+    return generator, encoder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--state", type=Path, help="of train_autoencoder.py")
+    parser.add_argument("--generator", type=Path, help="asset, instead of the state")
+    parser.add_argument("--encoder", type=Path, help="asset, with --generator")
+    for name in ("faces", "labels", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    args = parser.parse_args()
+    if (args.state is None) == (args.generator is None or args.encoder is None):
+        parser.error("either --state, or --generator and --encoder")
+    generator, encoder = networks_of(args)
     pictures, held, _ = read_faces(args.faces, args.labels)
     test = torch.from_numpy(pictures[held]).float() / 127.5 - 1
     figures: dict[str, object] = {

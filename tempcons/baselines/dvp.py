@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tempcons.baselines import FRAMES
 from tempcons.check import InputError
 from tempcons.media.frames import FrameStore, write_frames
 from tempcons.training.dvp_module import DeepVideoPrior, Distance, DvpConfig, FrameByFrame
 from tempcons.training.fit import TrainerConfig, discard_checkpoint, fit
 
-FRAMES = "frames.npy"
 CHECKPOINT = "fit"
 BATCH = 4
 

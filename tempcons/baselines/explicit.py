@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tempcons.check import check_number
 from tempcons.family import Family
 from tempcons.training.context import PhaseContext, phase_callbacks
 from tempcons.training.explicit_phase import ExplicitCodePhase
 from tempcons.training.fit import discard_checkpoint, fit
 from tempcons.training.pairs import AnchorPairDataModule
+from tempcons.training.settings import ExplicitConfig
 from tempcons.types import Edited
 
 CHECKPOINT = "checkpoint"
-
-
-@dataclass(frozen=True)
-class ExplicitConfig:
-    """Settings of the optimisation.
-
-    Attributes:
-        lr: learning rate (Adam), in the units of the codes.
-        epochs: visits to every pair; None takes as many as the recipe's phase 1.
-    """
-
-    lr: float = 0.01
-    epochs: int | None = None
-
-    def __post_init__(self) -> None:
-        check_number("baselines.wplus.lr", self.lr, 0, above=True)
-        if self.epochs is not None:
-            check_number("baselines.wplus.epochs", self.epochs, 0)
 
 
 def optimise_codes(

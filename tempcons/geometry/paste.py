@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cv2
-import kornia
 import numpy as np
 import torch
 from torch import Tensor
@@ -65,7 +64,9 @@ def unalign(picture: Tensor, quad: np.ndarray, window: Window) -> Tensor:
     samples = int(np.clip(np.ceil(size / side_px(quad)), 1, MOST_SAMPLES))
     forward = crop_to_source(quad, size) - np.array([[0, 0, window.left], [0, 0, window.top]])
     fine = samples * forward + (samples - 1) / 2 * np.array([[0, 0, 1], [0, 0, 1]])
-    sampled = kornia.geometry.transform.warp_affine(
+    from kornia.geometry.transform import warp_affine
+
+    sampled = warp_affine(
         picture,
         torch.from_numpy(fine)[None].to(picture),
         (window.size[0] * samples, window.size[1] * samples),

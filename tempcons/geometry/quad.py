@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
-import kornia
 import numpy as np
 import torch
 from torch import Tensor
@@ -182,7 +181,9 @@ def crop(pictures: Tensor, quads: np.ndarray, size: int) -> Tensor:
     samples = int(np.clip(np.ceil(side_px(quads).max() / size), 2, MOST_SAMPLES))
     fine = size * samples
     matrix = torch.from_numpy(source_to_crop(quads, fine)).to(pictures)
-    sampled = kornia.geometry.transform.warp_affine(
+    from kornia.geometry.transform import warp_affine
+
+    sampled = warp_affine(
         pictures, matrix, (fine, fine), mode="bicubic", padding_mode="reflection", align_corners=True
     )
     return F.avg_pool2d(sampled, samples).clamp(-1, 1)

@@ -41,8 +41,8 @@ class FrameStore:
         """(H, W) in pixels."""
         return self.array.shape[1], self.array.shape[2]
 
-    def take(self, index: slice | Sequence[int]) -> np.ndarray:
-        """A copy of some frames (B, H, W, 3); the mapped pages are given back at once.
+    def take(self, index: int | slice | Sequence[int]) -> np.ndarray:
+        """A copy of some frames (B, H, W, 3), or of one (H, W, 3); the mapped pages are given back at once.
 
         So memory doesn't grow while a long clip is read from end to end.
         """
@@ -55,11 +55,11 @@ class FrameStore:
     def stream(self) -> Iterator[np.ndarray]:
         """The frames (H, W, 3) one after another, each a copy."""
         for at in range(len(self)):
-            yield self.take(slice(at, at + 1))[0]
+            yield self.take(at)
 
     def pictures(self, index: int | slice | Sequence[int] | None = None) -> Tensor:
         """Frames as (B, 3, H, W) float32 in [-1, 1]; all of them without ``index``."""
-        return to_pictures(self.array if index is None else self.array[index])
+        return to_pictures(self.take(slice(None) if index is None else index))
 
 
 def write_frames(path: Path, shape: tuple[int, int, int], batches: Iterable[Tensor | np.ndarray]) -> None:

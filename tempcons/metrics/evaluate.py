@@ -34,6 +34,7 @@ from tempcons.metrics.motion import mean_motion
 from tempcons.metrics.sharpness import sharpness
 
 BATCH = 8
+MOST_KEPT_BYTES = 10**9
 
 Value = float | None
 Pair = tuple[int, int]
@@ -97,12 +98,17 @@ class _PairFlow:
     backward: Tensor
     mask: Tensor
 
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return self.forward.nbytes + self.backward.nbytes + self.mask.nbytes
+
 
 class Evaluator:
     """Measures results against one direct edit; what belongs to the direct edit and the input is kept.
 
     Kept are the input's neighbour flows (20 bytes a pixel and pair), so a table of several results computes
-    every flow once.
+    every flow once; those of a long clip only as far as ``MOST_KEPT_BYTES`` allow.
 
     Args:
         direct: frames of the direct edit.
@@ -142,6 +148,8 @@ class Evaluator:
         self.flows, self.perceptual, self.device = list(flows), perceptual, device
         self.identity, self.cuts = identity, frozenset(cuts)
         self.steps = [t for t in range(len(direct) - 1) if self._one_scene((t, t + 1))]
+        self.kept: dict[tuple[str, int], _PairFlow] = {}
+        self.room = MOST_KEPT_BYTES
 
     def _one_scene(self, pair: Pair) -> bool:
         """Whether no cut lies between two frames."""
@@ -214,10 +222,11 @@ class Evaluator:
     ) -> dict[str, Value]:
         """Neighbour errors with the flow of the input video, by both protocols."""
         ours, lai = [], []
-        for t, kept in zip(self.steps, self._input_flows.get(flow.name, []), strict=False):
+        for t in self.steps if self.input_frames is not None else []:
+            pair = self._input_flow(flow, t)
             a, b = self._pictures(frames, (t, t + 1))
-            ours.append(e_warp(a, b, kept.forward, kept.mask).item())
-            lai.append(e_warp_lai2018(a, b, kept.forward, kept.backward).item())
+            ours.append(e_warp(a, b, pair.forward, pair.mask).item())
+            lai.append(e_warp_lai2018(a, b, pair.forward, pair.backward).item())
             rows[t][f"e_warp_input_flow{suffix}"] = _value(ours[-1])
         return {"e_warp_input_flow": _mean(ours), "e_warp_lai2018": _mean(lai)}
 
@@ -280,12 +289,16 @@ class Evaluator:
         pairs = (_pair_flow(flow, *pair) for pair in self._neighbour_pictures(frames))
         return _mean(mean_motion(pair.forward, pair.mask).item() for pair in pairs)
 
-    @cached_property
-    def _input_flows(self) -> dict[str, list[_PairFlow]]:
-        if self.input_frames is None:
-            return {}
-        pairs = list(self._neighbour_pictures(self.input_frames))
-        return {flow.name: [_pair_flow(flow, *pair) for pair in pairs] for flow in self.flows}
+    def _input_flow(self, flow: Flow, t: int) -> _PairFlow:
+        """Of the input's frames t and t + 1; kept while there is room."""
+        assert self.input_frames is not None
+        if (flow.name, t) in self.kept:
+            return self.kept[flow.name, t]
+        found = _pair_flow(flow, *self._pictures(self.input_frames, (t, t + 1)))
+        if found.bytes <= self.room:
+            self.kept[flow.name, t] = found
+            self.room -= found.bytes
+        return found
 
     def _neighbour_pictures(self, frames: FrameStore) -> Iterator[tuple[Tensor, Tensor]]:
         return (self._pictures(frames, (t, t + 1)) for t in self.steps)

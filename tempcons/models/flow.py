@@ -10,18 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.optical_flow import RAFT
 
 from tempcons.check import ConfigError, check_pictures, near_names
-from tempcons.geometry.warp import pixel_grid
 from tempcons.media.range import to_frames
+from tempcons.models.raft_updates import both_ways, correlations, recurrent_flow
+
+if TYPE_CHECKING:  # torchvision takes seconds to load
+    from torchvision.models.optical_flow import RAFT
 
 DIS_PRESETS = {
     "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
@@ -124,8 +126,9 @@ class FarnebackFlow(_ClassicFlow):
 class RaftFlow(nn.Module):
     """RAFT (Teed and Deng 2020) in torchvision's implementation, frozen; gradients reach the pictures.
 
-    Both directions of :meth:`pair` run as one batch and every picture is encoded once. Sides that are no
-    multiple of 8, or below the 128 px that the correlation pyramid needs, are padded by repeating the border.
+    Both directions of :meth:`pair` run as one batch, every picture is encoded once, and both share one
+    correlation volume (models/raft_updates.py). Sides that are no multiple of 8, or below the 128 px that the
+    correlation pyramid needs, are padded by repeating the border.
 
     Args:
         model: ``raft_small`` or ``raft_large`` with its weights loaded (torchvision's key names).
@@ -150,32 +153,33 @@ class RaftFlow(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """F_{a->b}."""
         padded, crop = _pad_for_raft(torch.cat(_checked(a, b)))
-        first, second = self.model.feature_encoder(padded).chunk(2)
-        return crop(self._flow(first, second, self.model.context_encoder(padded[: len(a)])))
+        volume = correlations(*self.model.feature_encoder(padded).chunk(2))
+        return crop(self._flow(volume, self.model.context_encoder(padded[: len(a)]), self.updates))
 
     def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """(F_{a->b}, F_{b->a})."""
+        return self.pair_from(a, b, None, self.updates)
+
+    def pair_from(
+        self, a: Tensor, b: Tensor, first: tuple[Tensor, Tensor] | None, updates: int
+    ) -> tuple[Tensor, Tensor]:
+        """(F_{a->b}, F_{b->a}) by so many updates, from flow (both ways, as returned) or no motion."""
         padded, crop = _pad_for_raft(torch.cat(_checked(a, b)))
-        features = self.model.feature_encoder(padded)
-        swapped = torch.cat(features.chunk(2)[::-1])
-        forward, backward = crop(self._flow(features, swapped, self.model.context_encoder(padded))).chunk(2)
+        volume = both_ways(correlations(*self.model.feature_encoder(padded).chunk(2)))
+        start = None
+        if first is not None:
+            enlarged, _ = _pad_for_raft(torch.cat(first))
+            start = F.avg_pool2d(enlarged, RAFT_STRIDE) / RAFT_STRIDE
+        flow = self._flow(volume, self.model.context_encoder(padded), updates, start)
+        forward, backward = crop(flow).chunk(2)
         return forward, backward
 
-    def _flow(self, first: Tensor, second: Tensor, context: Tensor) -> Tensor:
-        """The recurrent part. As in the paper, no gradient flows through the positions looked up."""
-        model = self.model
-        model.corr_block.build_pyramid(first, second)
-        channels = model.update_block.hidden_state_size
-        hidden, inputs = torch.tanh(context[:, :channels]), F.relu(context[:, channels:])
-        start = pixel_grid(first.shape[-2], first.shape[-1], first).expand(len(first), -1, -1, -1)
-        flow = torch.zeros_like(start)
-        for _ in range(self.updates):
-            flow = flow.detach()
-            correlation = model.corr_block.index_pyramid(centroids_coords=start + flow)
-            hidden, change = model.update_block(hidden, inputs, correlation, flow)
-            flow = flow + change
-        mask = None if model.mask_predictor is None else model.mask_predictor(hidden)
-        return _upsample_flow(flow, mask)
+    def _flow(self, volume: Tensor, context: Tensor, updates: int, start: Tensor | None = None) -> Tensor:
+        """Flow at full size from correlations and context; enlarged after the last update alone."""
+        volume, context = _positions_exact(volume), _positions_exact(context)
+        flow, hidden = recurrent_flow(self.model, volume, context, updates, start)
+        predictor = self.model.mask_predictor
+        return _upsample_flow(flow, None if predictor is None else predictor(hidden))
 
 
 FLOW_KINDS = {"dis": DISFlow, "farneback": FarnebackFlow, "raft": RaftFlow}
@@ -210,6 +214,11 @@ def flow_by_name(name: str) -> FlowNetwork:
     if match := re.fullmatch(r"farneback-w(\d+)-x(\d+)", name):
         return FarnebackFlow(int(match[1]), int(match[2]))
     raise ConfigError("flow", f"no flow network named {name!r}", "known: dis-PRESET-xN, farneback-wN-xN")
+
+
+def _positions_exact(values: Tensor) -> Tensor:
+    """Half precision, as autocast leaves it, to float32: positions in px have its dtype."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def _checked_upscale(upscale: int) -> int:

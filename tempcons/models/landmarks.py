@@ -9,7 +9,6 @@ from typing import Protocol
 import cv2
 import numpy as np
 import torch
-from facenet_pytorch import MTCNN
 
 from tempcons.check import ConfigError, near_names
 from tempcons.geometry.track import Detection
@@ -36,6 +35,8 @@ class MtcnnDetector:
     """
 
     def __init__(self, device: str = "cpu") -> None:
+        from facenet_pytorch import MTCNN  # it loads torchvision, which takes seconds
+
         self.network = MTCNN(
             keep_all=True, select_largest=False, min_face_size=SMALLEST_FACE, device=torch.device(device)
         ).eval()

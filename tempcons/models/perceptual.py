@@ -180,6 +180,27 @@ class LpipsDistance(FeatureDistance):
         return self.network.lins[tap].model[-1].weight
 
 
+class SmallerDistance(FeatureDistance):
+    """Another network's distance between pictures brought to a smaller size by averaging over areas.
+
+    Args:
+        network: what looks at them.
+        size: side in px; smaller pictures stay as they are.
+    """
+
+    def __init__(self, network: FeatureDistance, size: int) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+        self.name, self.is_lpips = f"{network.name} at {size} px", network.is_lpips
+
+    def _taps(self, pictures: Tensor) -> Features:
+        larger = max(pictures.shape[-2:]) > self.size
+        return self.network._taps(F.interpolate(pictures, self.size, mode="area") if larger else pictures)
+
+    def _channel_weights(self, tap: int) -> Tensor | None:
+        return self.network._channel_weights(tap)
+
+
 class _FoldedBlock(nn.Module):
     """An inverted residual block of EfficientNet-lite with its batch normalisations folded in."""
 

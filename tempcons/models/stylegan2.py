@@ -21,6 +21,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 ACTIVATION_GAIN = math.sqrt(2.0)
 LEAKY_SLOPE = 0.2
@@ -269,6 +270,8 @@ class Generator(nn.Module):
         self.z_dim = z_dim or style_dim
         self.n_latent = num_layers(size)
         self.num_noises = self.n_latent - 1
+        # Blocks are computed again on the way back: less memory, a third more time.
+        self.checkpointing = False
 
         widths = [self.z_dim] + [style_dim] * n_mlp
         mapping = [EqualLinear(a, b, lr_mul=0.01, activate=True) for a, b in pairwise(widths)]
@@ -353,10 +356,27 @@ class Generator(nn.Module):
             if max_size is not None and 4 * 2**block >= max_size:
                 break
             row = 2 * block + 1
-            x = self.convs[2 * block](x, w[:, row], noises[row])
-            x = self.convs[2 * block + 1](x, w[:, row + 1], noises[row + 1])
-            picture = to_rgb(x, w[:, row + 2], picture)
-        return picture
+            inputs = x, picture, w[:, row : row + 3], block, to_rgb, noises[row : row + 2]
+            if self.checkpointing and torch.is_grad_enabled():
+                x, picture = checkpoint(self._block, *inputs, use_reentrant=False)
+            else:
+                x, picture = self._block(*inputs)
+        # As precise as the codes under autocast too: flow and warps go wrong by pixels in half precision.
+        return picture.to(w.dtype)
+
+    def _block(
+        self,
+        x: Tensor,
+        picture: Tensor,
+        w: Tensor,
+        block: int,
+        to_rgb: nn.Module,
+        noises: Sequence[Tensor | None],
+    ) -> tuple[Tensor, Tensor]:
+        """Features and picture at twice the size, from three rows of the codes (B, 3, D)."""
+        x = self.convs[2 * block](x, w[:, 0], noises[0])
+        x = self.convs[2 * block + 1](x, w[:, 1], noises[1])
+        return x, to_rgb(x, w[:, 2], picture)
 
     def _noises(self, noise: str | Sequence[Tensor | None], w: Tensor) -> list[Tensor | None]:
         if not isinstance(noise, str):

@@ -41,7 +41,7 @@ def adapted(config: EditConfig, family: Family, trainer: TrainerConfig, store: S
         "texts": [source, target],
         "training": asdict(training),
         "clip": {name: registry.verify(registry.entry(name)) for name in training.clip},
-        "precision": trainer.precision,
+        "precision": trainer.numerics,
         "seed": seed,
     }
 

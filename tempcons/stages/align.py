@@ -57,7 +57,8 @@ class AlignConfig:
         scene_cuts: find the cuts of the clip; every scene is followed and smoothed on its own.
         min_face_px: a smaller square (its side in source pixels) is edited with a warning.
         landmarks_path: a .npy with (T, 68, 2) or (T, 5, 2) points instead of a detector: one row for
-            each frame of the clip or of the source; NaN where there is no face.
+            each frame of the clip or of the source; NaN where there is no face. A depth, in (T, 68, 3) as
+            face-alignment or (T, 3, 68) as 3DDFA_V2 gives it, isn't used.
         face: "auto", "largest", or the number of the face by prominence in its scene, from 0.
         face_box: left, top, right, bottom around the face wanted, where it is first seen; scenes
             that show none there count as frames without the face.
@@ -73,13 +74,22 @@ class AlignConfig:
     face_box: list[float] | None = None
 
 
-def run(clip: Clip, config: AlignConfig, crop_rule: CropRule, size: int, store: Store) -> Aligned:
+def run(
+    clip: Clip,
+    config: AlignConfig,
+    crop_rule: CropRule,
+    size: int,
+    store: Store,
+    device: torch.device | str = "cpu",
+) -> Aligned:
     """Find, follow and crop the face.
 
     Args:
         clip: source frames.
         crop_rule: which square the model family crops.
         size: side of the crops, the generator's resolution.
+        store: cache.
+        device: where to look for the face and to crop.
 
     Raises:
         InputError: no face at all, or the face is missing in frames and the policy is "error".
@@ -94,7 +104,9 @@ def run(clip: Clip, config: AlignConfig, crop_rule: CropRule, size: int, store: 
         **asdict(config),
         "landmarks_path": hash_file(Path(config.landmarks_path)) if config.landmarks_path else None,
     }
-    folder = store.produce(STAGE, depends, lambda partial: _make(partial, clip, config, crop_rule, size))
+    folder = store.produce(
+        STAGE, depends, lambda partial: _make(partial, clip, config, crop_rule, size, device)
+    )
     tracks = load_file(folder / "track.safetensors")
     return Aligned(
         frames=FrameStore.open(folder / "frames.npy"),
@@ -130,9 +142,11 @@ def _check(config: AlignConfig) -> None:
         raise InputError(STAGE, f"no such file: {config.landmarks_path}", "check align.landmarks_path")
 
 
-def _make(folder: Path, clip: Clip, config: AlignConfig, rule: CropRule, size: int) -> dict[str, Any]:
+def _make(
+    folder: Path, clip: Clip, config: AlignConfig, rule: CropRule, size: int, device: torch.device | str
+) -> dict[str, Any]:
     scenes = _scenes(clip, config)
-    raw = _load_landmarks(clip, config) if config.landmarks_path else _detect(clip, config, scenes)
+    raw = _load_landmarks(clip, config) if config.landmarks_path else _detect(clip, config, scenes, device)
     found = ~np.isnan(raw).any((1, 2))
     _apply_policy(clip.frame_ids, found, config.on_missing)
     keep = found if config.on_missing == "keep_original" else np.ones_like(found)
@@ -156,7 +170,8 @@ def _make(folder: Path, clip: Clip, config: AlignConfig, rule: CropRule, size: i
         },
         folder / "track.safetensors",
     )
-    _write_crops(folder / "frames.npy", clip.frames, np.flatnonzero(keep), quads, size, rule.fade)
+    positions = np.flatnonzero(keep)
+    _write_crops(folder / "frames.npy", clip.frames, positions, quads, size, rule.fade, device)
     return {
         "cuts": clip.frame_ids[[scene.start for scene in scenes[1:]]].tolist(),
         "missing": clip.frame_ids[~found].tolist(),
@@ -185,9 +200,11 @@ def _parts(scenes: Sequence[range], keep: np.ndarray) -> list[slice]:
     return [slice(a, b) for a, b in spans if a < b]
 
 
-def _detect(clip: Clip, config: AlignConfig, scenes: Sequence[range]) -> np.ndarray:
+def _detect(
+    clip: Clip, config: AlignConfig, scenes: Sequence[range], device: torch.device | str
+) -> np.ndarray:
     """(T, K, 2) landmarks of the chosen face, NaN where it isn't seen."""
-    detector = make_detector(config.detector)
+    detector = make_detector(config.detector, str(device))
     steps = track(clip.frames.stream(), "finding the face", len(clip.frames))
     detections = [detector.detect(frame) for frame in steps]
     tracks = [link(detections[scene.start : scene.stop]) for scene in scenes]
@@ -221,8 +238,11 @@ def _load_landmarks(clip: Clip, config: AlignConfig) -> np.ndarray:
         rows = np.load(path, allow_pickle=False)
     except (ValueError, OSError) as error:
         raise InputError(STAGE, f"{path} is not a .npy file of numbers", "save it with numpy.save") from error
-    if rows.ndim != 3 or rows.shape[1:] not in ((5, 2), (68, 2)):
+    if rows.ndim == 3 and rows.shape[1:] == (3, 68):
+        rows = rows.swapaxes(1, 2)
+    if rows.ndim != 3 or rows.shape[1:] not in ((5, 2), (68, 2), (68, 3)):
         raise InputError(STAGE, f"{path} holds {rows.shape}", "(T, 68, 2) or (T, 5, 2) is needed")
+    rows = rows[..., :2]
     if len(rows) != len(clip.frame_ids):
         if len(rows) <= clip.frame_ids[-1]:
             raise InputError(
@@ -303,20 +323,28 @@ def _warn(quads: np.ndarray, ids: np.ndarray, frame: tuple[int, int], size: int,
 
 
 def _write_crops(
-    path: Path, frames: FrameStore, positions: np.ndarray, quads: np.ndarray, size: int, fade: bool
+    path: Path,
+    frames: FrameStore,
+    positions: np.ndarray,
+    quads: np.ndarray,
+    size: int,
+    fade: bool,
+    device: torch.device | str,
 ) -> None:
     def batches() -> Iterator[Tensor]:
         starts = range(0, len(positions), BATCH)
         for at in track(starts, "cropping the face", len(starts)):
             part = slice(at, at + BATCH)
-            yield _crops(frames.take(positions[part].tolist()), quads[part], size, fade)
+            yield _crops(frames.take(positions[part].tolist()), quads[part], size, fade, device)
 
     write_frames(path, (len(positions), size, size), batches())
 
 
-def _crops(frames: np.ndarray, quads: np.ndarray, size: int, fade: bool) -> Tensor:
+def _crops(
+    frames: np.ndarray, quads: np.ndarray, size: int, fade: bool, device: torch.device | str
+) -> Tensor:
     """(B, 3, S, S); one by one where the surround is made up, as each is of another size."""
     if not fade or not outside_share(quads, frames.shape[1:3]).any():
-        return crop(to_pictures(frames), quads, size)
+        return crop(to_pictures(frames).to(device), quads, size)
     parts = [faded_surround(frame, quad) for frame, quad in zip(frames, quads, strict=True)]
-    return torch.cat([crop(to_pictures(part), quad[None], size) for part, quad in parts])
+    return torch.cat([crop(to_pictures(part).to(device), quad[None], size) for part, quad in parts])

@@ -9,11 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tempcons.baselines.dvp import FRAMES, deep_video_prior
-from tempcons.baselines.explicit import ExplicitConfig, optimise_codes
-from tempcons.baselines.folder import content_hashes, frames_of_other_tool
+from tempcons.baselines import FRAMES
 from tempcons.check import ConfigError, InputError, near_names
 from tempcons.edits.change import apply_all, load_change
 from tempcons.edits.config import EditConfig
@@ -22,11 +20,13 @@ from tempcons.media.frames import FrameStore
 from tempcons.stages.evaluate import CONTROLS
 from tempcons.stages.render import render_frames
 from tempcons.store.artefact import Store
-from tempcons.training.context import PhaseContext
-from tempcons.training.dvp_module import DvpConfig
 from tempcons.training.hyper import Hyper
+from tempcons.training.settings import DvpConfig, ExplicitConfig
 from tempcons.types import Edited, Latents
 from tempcons.weights.assets import save_state
+
+if TYPE_CHECKING:
+    from tempcons.training.context import PhaseContext
 
 VERSION = 1
 # Names that a run's own videos and figures have.
@@ -86,12 +86,14 @@ class DeepVideoPriorBaseline(DvpConfig, NeedsNoWeights):
     """Deep Video Prior: one network trained on the clip."""
 
     def frames(self, edited: Edited, family: Family, bench: Bench) -> FrameStore:
+        from tempcons.baselines.dvp import deep_video_prior  # Lightning takes seconds to load
+
         trainer, seed = bench.context.trainer, bench.context.seed
         depends = {
             "version": VERSION,
             "edited": edited.key,
             "settings": asdict(self),
-            "precision": trainer.precision,
+            "precision": trainer.numerics,
             "devices": trainer.devices,
             "seed": seed,
             **family.reads("perceptual"),
@@ -117,6 +119,8 @@ class ExplicitBaseline(ExplicitConfig, NeedsNoWeights):
         }
 
         def make(folder: Path) -> dict[str, Any]:
+            from tempcons.baselines.explicit import optimise_codes
+
             codes = optimise_codes(edited, family, bench.context, self, folder)
             save_state(folder / "codes.safetensors", {"codes": codes}, {})
             render_frames(edited.generator, codes, folder / FRAMES, family.device)
@@ -194,6 +198,8 @@ class FolderBaseline:
         return Path(self.path).expanduser()
 
     def frames(self, edited: Edited, family: Family, bench: Bench) -> FrameStore:
+        from tempcons.baselines.folder import content_hashes, frames_of_other_tool
+
         depends = {"version": VERSION, "edited": edited.key, "sha256": content_hashes(self.source)}
 
         def make(folder: Path) -> None:

@@ -101,6 +101,21 @@ def run(config: ClipConfig, store: Store) -> Clip:
     )
 
 
+def extent(config: ClipConfig) -> tuple[int, tuple[int, int]]:
+    """Number and size (H, W) of the frames that :func:`run` would read; nothing is written.
+
+    Raises:
+        InputError, ConfigError: as there.
+    """
+    _check(config)
+    source = demo_clip() if config.path == DEMO else Path(config.path).expanduser()
+    if source.is_dir():
+        paths = list_pictures(source)
+        return len(_choose(len(paths), config, source)), picture_size(paths[0])
+    video = probe(source)
+    return len(_choose(len(video), config, source)), video.size
+
+
 def _first(config: ClipConfig) -> int:
     if config.start is not None:
         return config.start
@@ -207,15 +222,6 @@ def _choose(total: int, config: ClipConfig, source: Path) -> list[int]:
     if config.num_frames is not None and len(ids) < config.num_frames:
         log.info(
             "clip: %d frames from %d on, fewer than clip.num_frames=%d", len(ids), ids[0], config.num_frames
-        )
-    if config.path != DEMO and ids[-1] + config.stride < total:
-        log.warning(
-            "clip: %d of %s's %d frames are taken, ids %d to %d; clip.num_frames=null takes all",
-            len(ids),
-            source.name,
-            total,
-            ids[0],
-            ids[-1],
         )
     return ids
 

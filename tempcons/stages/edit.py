@@ -17,7 +17,7 @@ from tempcons.stages.adapt import adapted
 from tempcons.stages.invert import load_generator
 from tempcons.stages.render import render_frames
 from tempcons.store.artefact import Store
-from tempcons.training.fit import TrainerConfig
+from tempcons.training.settings import TrainerConfig
 from tempcons.types import Aligned, Domain, Edited, Latents
 from tempcons.weights import registry
 from tempcons.weights.assets import load_state, save_state

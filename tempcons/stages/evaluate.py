@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,11 +13,13 @@ from tempcons.baselines.controls import flow_warped_mean, smooth_codes
 from tempcons.check import ConfigError
 from tempcons.family import Family
 from tempcons.media.frames import FrameStore, write_frames
-from tempcons.metrics.evaluate import Evaluator, VideoMetrics
 from tempcons.progress import track
 from tempcons.stages.render import render_frames
 from tempcons.store.artefact import Store
 from tempcons.types import Edited
+
+if TYPE_CHECKING:
+    from tempcons.metrics.evaluate import VideoMetrics
 
 VERSION = 1
 CONTROLS = ("smoothed_codes", "flow_warped_mean")
@@ -67,6 +70,8 @@ def run(edited: Edited, variants: dict[str, FrameStore], family: Family) -> dict
         variants: frames by name; "direct" among them.
         family: flow and perceptual networks.
     """
+    from tempcons.metrics.evaluate import Evaluator  # torchmetrics takes seconds to load
+
     anchor = edited.frame_ids.tolist().index(edited.anchor_id)
     flows = (family.flow, family.second_flow)
     family.place()

@@ -18,9 +18,8 @@ from tempcons.models.stylegan2 import Generator
 from tempcons.progress import track
 from tempcons.stages.render import render_frames
 from tempcons.store.artefact import Store
-from tempcons.training.fit import TrainerConfig, discard_checkpoint, fit
-from tempcons.training.pivotal import PivotalConfig, PivotalTuning, frame_loader
 from tempcons.training.projection import ProjectionConfig, project
+from tempcons.training.settings import PivotalConfig, TrainerConfig
 from tempcons.types import Aligned, Latents
 from tempcons.weights.assets import load_state, save_state
 
@@ -111,7 +110,7 @@ def run(
         "aligned": aligned.key,
         **family.reads("networks", "perceptual"),
         "config": config.depends(),
-        "precision": trainer.precision,
+        "precision": trainer.numerics,
         "devices": trainer.devices,
         "seed": seed,
     }
@@ -189,6 +188,10 @@ def tune(
     seed: int,
 ) -> Generator:
     """Pivotal tuning on the whole clip."""
+    # Here, as settings are checked before the seconds that Lightning takes to load.
+    from tempcons.training.fit import discard_checkpoint, fit
+    from tempcons.training.pivotal import PivotalTuning, frame_loader
+
     surroundings = (family.sample_codes, family.alpha_interp) if config.lambda_r else None
     module = PivotalTuning(family.generator, family.perceptual, config, surroundings, seed)
     loader = frame_loader(codes, frames, config, seed)

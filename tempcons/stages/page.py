@@ -6,6 +6,7 @@ security policy forbids every request and every script but its own.
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -142,9 +143,16 @@ def frame(main: str, title: str, subtitle: str, style: str, script: str, data: s
         script=script,
         title=escape(title),
         subtitle=escape(subtitle),
+        contents=contents(main),
         version=escape(__version__),
         data=data,
     )
+
+
+def contents(main: str) -> str:
+    """Links to the parts of a page, which are those with a heading of their own."""
+    parts = re.findall(r'<h2 id="([a-z-]+)">([^<]+)</h2>', main)
+    return " ".join(f'<a href="#{name}">{title}</a>' for name, title in parts)
 
 
 def policy(style: str, script: str) -> str:

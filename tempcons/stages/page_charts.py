@@ -128,7 +128,8 @@ def chart(measure: Measure, curves: Mapping[str, Curve], style: ChartStyle, firs
         _lines(measure, v, curve, top, style.classes(v, i)) for i, (v, curve) in enumerate(curves.items())
     )
     levels = "".join(f"<span>{level:.3g}</span>" for level in (0, top / 2, top))
-    along = "".join(f"<span>{at}</span>" for at in (0, last // 2, last)[:: 1 + last % 2])
+    middle = [] if last % 2 else [str(last // 2)]
+    along = "".join(f"<span>{text}</span>" for text in ("frame 0", *middle, str(last)))
     unit = f'<span class="quiet">({escape(measure.unit)})</span>'
     return (
         f'<figure class="chart{" first" if first else ""}">'

@@ -14,11 +14,20 @@ from torch import Tensor
 
 from tempcons.media.range import to_frames
 from tempcons.stages.page_slices import encode_png
+from tempcons.training.logging import TARGET
 from tempcons.training.mask_panels import PairMasks
 
 LARGEST_SIDE = 192
-COLUMNS = ("picture", "flow to the anchor", "visible", "perceptual difference", "fused")
+COLUMNS = ("picture", "flow to the anchor", "visible", "perceptual difference", "counts")
 KEY_SIDE = 49
+TARGET_NOTE = (
+    "The direct edit was made consistent along this flow before the phases learned it. A pixel is visible "
+    "where flow there and back ends where it began, and counts where its flow stays inside the picture too."
+)
+PHASE_NOTE = (
+    "As the losses saw them in the last epoch. A pixel is visible where flow there and back ends where it "
+    "began, and differs where the edit changed it; either makes it count."
+)
 LABEL_HEIGHT, GAP, INK, PAPER = 16, 4, (0, 0, 0), (255, 255, 255)
 
 Masks = Mapping[int, PairMasks]
@@ -63,15 +72,22 @@ def section(by_phase: Mapping[str, Masks], labels: Mapping[str, str], frame_ids:
     """HTML of all phases' panels; a click on a row's button goes to its frame."""
     if not by_phase:
         return "<p>No masks were recorded: nothing was optimised, or the losses needed no flow.</p>"
-    return "".join(_phase(labels[phase], masks, frame_ids) for phase, masks in by_phase.items())
+    return "".join(
+        _phase(labels[phase], TARGET_NOTE if phase == TARGET else PHASE_NOTE, masks, frame_ids)
+        for phase, masks in by_phase.items()
+    )
 
 
-def _phase(title: str, masks: Masks, frame_ids: Sequence[int]) -> str:
+def _phase(title: str, note: str, masks: Masks, frame_ids: Sequence[int]) -> str:
     full_px = full_motion(masks)
-    head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
-    rows = "".join(_row(title, i, pair, full_px, frame_ids) for i, pair in masks.items())
+    drawn = {list(frame_ids).index(i): panels(pair, full_px) for i, pair in masks.items()}
+    used = [at for at in range(len(COLUMNS)) if any(row[at] is not None for row in drawn.values())]
+    head = "".join(f'<th scope="col">{COLUMNS[at]}</th>' for at in used)
+    rows = "".join(
+        _row(title, at, {COLUMNS[column]: row[column] for column in used}) for at, row in drawn.items()
+    )
     return (
-        f"<h3>{escape(title)}</h3>"
+        f'<h3>{escape(title)}</h3><p class="quiet">{note}</p>'
         f'<p class="quiet key"><img alt="colours of flow by direction" src="{_source(flow_key())}">'
         f"The hue is the direction of the flow, the strongest colour {full_px:.3g} px or more.</p>"
         f'<table class="masks"><thead><tr><th scope="col">frame</th>{head}</tr></thead>'
@@ -79,13 +95,13 @@ def _phase(title: str, masks: Masks, frame_ids: Sequence[int]) -> str:
     )
 
 
-def _row(title: str, frame_id: int, pair: PairMasks, full_px: float, frame_ids: Sequence[int]) -> str:
-    at = list(frame_ids).index(frame_id)
+def _row(title: str, at: int, pictures: Mapping[str, np.ndarray | None]) -> str:
+    """The pictures of the frame at a position; a dash for a mask that isn't used."""
     cells = "".join(
         "<td>&ndash;</td>"
         if picture is None
         else f'<td><img alt="{name}, {escape(title)}, frame {at}" src="{_source(picture)}"></td>'
-        for name, picture in zip(COLUMNS, panels(pair, full_px), strict=True)
+        for name, picture in pictures.items()
     )
     return f'<tr><th scope="row"><button type="button" data-seek="{at}">{at}</button></th>{cells}</tr>'
 

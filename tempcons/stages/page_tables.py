@@ -11,6 +11,7 @@ CONTROLS = "controls"
 LABELS = {
     "input": "aligned input",
     "direct": "direct edit",
+    "target": "target of both phases",
     "phase1": "after phase 1",
     "phase2": "after phase 2",
     "dvp": "Deep Video Prior",
@@ -70,7 +71,8 @@ def figure(key: str, value: float | None, direct: float | None) -> str:
 def change(ratio: float) -> str:
     """A ratio as a change in percent; adding 0 turns -0.0 into 0.0."""
     percent = 100 * (ratio - 1)
-    return f"{percent:+.0f} %" if abs(percent) >= 10 else f"{round(percent, 1) + 0.0:+.1f} %"
+    text = f"{percent:+.0f} %" if abs(percent) >= 10 else f"{round(percent, 1) + 0.0:+.1f} %"
+    return text.replace("-", "\u2212")
 
 
 def conditions_sentence(metrics: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tempcons.geometry.region import StitchMasks, stitch_masks
 from tempcons.media.frames import FrameStore, write_frames
-from tempcons.stages.stitch import StitchConfig, positions_of, region_label, region_of
+from tempcons.stages.stitch import StitchConfig, positions_of, region_label, region_of, region_reads
 from tempcons.store.artefact import Store
 from tempcons.training.context import PhaseContext
 from tempcons.training.fit import discard_checkpoint, fit
@@ -58,18 +58,20 @@ def run(
     config.check_domain(edited.domain, edited.key)
     assert config.tuning is not None
     tuning = config.tuning
+    # Neither seed nor devices: nothing in it is random, and it always runs on one.
     depends = {
         "version": VERSION,
         "aligned": aligned.key,
         "edited": edited.key,
         "region": config.region,
         "tuning": asdict(tuning),
-        "precision": context.trainer.precision,
+        **region_reads(aligned, config),
+        "precision": context.trainer.numerics,
     }
 
     def make(folder: Path) -> dict[str, Any]:
         region = region_label(aligned, config)
-        log.info("stitch: face region is the %s; no segmentation network is installed", region)
+        log.info("stitch: face region is the %s", region)
         module = tune(clip, aligned, edited, config, tuning, context, folder)
         parts = (np.load(module.part_path(group)) for group in module.groups)
         write_frames(folder / "frames.npy", (len(edited.frame_ids), *edited.frames.size), parts)

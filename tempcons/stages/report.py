@@ -22,7 +22,7 @@ from tempcons.media.write import VideoSettings, side_by_side, write_video
 from tempcons.metrics.evaluate import VideoMetrics
 from tempcons.stages.page_masks import Masks, write_sheet
 from tempcons.store.artefact import write_json
-from tempcons.training.logging import MASKS, PHASES, SLICES
+from tempcons.training.logging import MASKS, PHASES, SLICES, TARGET
 
 SLICES_FILE = "slices.png"
 COLUMNS = ("e_warp", "e_long", "distance", "sharpness", "motion")
@@ -44,7 +44,7 @@ def write_videos(folder: Path, shown: dict[str, FrameStore], fps: float) -> dict
 def draw_pictures(
     folder: Path, shown: dict[str, FrameStore], masks: dict[str, Masks], row_share: float
 ) -> None:
-    """x-t slices of all variants at one row, stacked (paper, Fig. 6), and the masks of every phase."""
+    """x-t slices of all variants at one row, stacked (paper, Fig. 6), and the masks of target and phases."""
     height = next(iter(shown.values())).size[0]
     write_slices(folder / SLICES_FILE, shown, min(height - 1, int(row_share * height)))
     for phase, found in masks.items():
@@ -53,7 +53,7 @@ def draw_pictures(
 
 def pictures(folder: Path) -> dict[str, Path]:
     """What :func:`draw_pictures` wrote, by the names that dashboards show."""
-    masks = {f"{MASKS}/{phase}": folder / f"{MASKS}_{phase}.png" for phase in PHASES}
+    masks = {f"{MASKS}/{phase}": folder / f"{MASKS}_{phase}.png" for phase in (TARGET, *PHASES)}
     return {name: path for name, path in {SLICES: folder / SLICES_FILE, **masks}.items() if path.exists()}
 
 

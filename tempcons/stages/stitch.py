@@ -22,7 +22,7 @@ from tempcons.media.range import to_pictures
 from tempcons.metrics.seam import border_flicker, seam_jump
 from tempcons.progress import track
 from tempcons.store.artefact import Store
-from tempcons.training.stitch_phase import TuningConfig
+from tempcons.training.settings import TuningConfig
 from tempcons.types import Aligned, Clip, Domain, Stitched
 
 log = logging.getLogger(__name__)
@@ -117,6 +117,7 @@ def run(
         "faces": faces.key,
         "before": untuned.key,
         **asdict(config),
+        **region_reads(aligned, config),
     }
 
     def make(folder: Path) -> dict[str, Any]:
@@ -163,12 +164,22 @@ def region_of(aligned: Aligned, at: int, size: int, region: str) -> np.ndarray:
     """(S, S) bool: the face, or the whole crop."""
     if region == "crop":
         return np.ones((size, size), bool)
+    if aligned.regions is not None:
+        return aligned.regions.take(at)[..., 0] > 127
     return face_region(aligned.landmarks[at], aligned.quads[at], size)
 
 
 def region_label(aligned: Aligned, config: StitchConfig) -> str:
     """How the region is found, for logs and manifests."""
-    return region_name(aligned.landmarks) if config.region == "face" else "whole crop"
+    if config.region == "crop":
+        return "whole crop"
+    return "segmentation" if aligned.regions is not None else region_name(aligned.landmarks)
+
+
+def region_reads(aligned: Aligned, config: StitchConfig) -> dict[str, Any]:
+    """What a stage that looks at the region depends on, beside the alignment itself."""
+    seen = config.region == "face" and aligned.regions is not None
+    return {"regions": aligned.regions_key} if seen else {}
 
 
 def mask_of(aligned: Aligned, at: int, size: int, config: StitchConfig) -> Tensor:

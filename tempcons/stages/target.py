@@ -1,4 +1,4 @@
-"""Direct edit -> what both phases are pulled to (``lambda_target``): itself, or made consistent along its flow."""
+"""Direct edit -> what the phases are pulled to: itself, or the same made consistent along its flow."""
 
 from __future__ import annotations
 

@@ -39,8 +39,15 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
+def peak_memory_mb(status: Path = Path("/proc/self/status")) -> float:
+    """Largest resident memory of this process so far, in MB.
+
+    Linux tells it in ``status``; what getrusage tells there begins with the parent's memory where that
+    started this process.
+    """
+    if status.exists():
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

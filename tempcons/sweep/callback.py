@@ -104,16 +104,29 @@ def plan(config: DictConfig) -> dict[str, list[str]]:
     target, launcher = config.hydra.sweeper._target_, config.hydra.launcher._target_
     if not target.startswith(BASIC):
         return {}
-    loader = GlobalHydra.instance().config_loader()
     try:
         jobs = naming.product(naming.arguments_of(config))
-        keys = {naming.job_key(loader.load_sweep_config(config, job)): job for job in jobs}
+        keys = {naming.job_key(composed(config, job)): job for job in jobs}
     except (CompactHydraException, OmegaConfBaseException) as error:
         raise ConfigError("config", " ".join(str(error).split("\n")[:2])) from error
     if not jobs or (len(jobs) == 1 and launcher.startswith(BASIC)):
         what = "empty sweep: no setting has several values"
         raise ConfigError("sweep", what, "give some, as lambda_r=0.3,3, or leave out -m")
     return keys
+
+
+def composed(config: DictConfig, job: list[str]) -> DictConfig:
+    """The settings of one job, whose names and domain are known: references to the recipe go by them.
+
+    Raises:
+        ConfigError: they aren't.
+    """
+    # Not at the top: it brings torch, which the help does without.
+    from tempcons.schema import check_names
+
+    settings = GlobalHydra.instance().config_loader().load_sweep_config(config, job)
+    check_names(OmegaConf.masked_copy(settings, [str(key) for key in settings if key != "hydra"]))
+    return settings
 
 
 def take(folder: Path) -> FileLock:

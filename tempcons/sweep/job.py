@@ -13,6 +13,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from tempcons import resolvers  # noqa: F401  conf/ needs them, before the settings are checked
 from tempcons.check import ConfigError, TempconsError, near_names
 from tempcons.cli import report_errors
 from tempcons.sweep import naming  # noqa: F401  a job's process needs the resolvers
@@ -42,7 +43,7 @@ def run_job(config: DictConfig) -> Objectives | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode != RunMode.MULTIRUN:
         with report_errors():
-            run(config, folder)
+            (forecast if config.dry_run else run)(config, folder)
         return None
     try:
         return objectives(run_once(config, folder), list(config.sweep.objectives))
@@ -52,10 +53,25 @@ def run_job(config: DictConfig) -> Objectives | None:
 
 def run(config: DictConfig, folder: Path) -> dict[str, float]:
     """Check the configuration, run the pipeline."""
-    from tempcons import pipeline
+    from tempcons.opening import open_run
+    from tempcons.runtime import memory_explained
     from tempcons.schema import parse
 
-    return pipeline.run(parse(config), folder)
+    checked = parse(config)
+    opening = open_run(checked, folder)
+    # It takes seconds to load: wrong settings and a wrong clip are told of before.
+    from tempcons import pipeline
+
+    with memory_explained(config.hardware.name):
+        return pipeline.run(checked, folder, opening)
+
+
+def forecast(config: DictConfig, folder: Path) -> None:
+    """Tell what the run would do, take and need; nothing is written."""
+    from tempcons.forecast.table import tell
+    from tempcons.schema import parse
+
+    tell(parse(config))
 
 
 def run_once(config: DictConfig, folder: Path) -> dict[str, float]:

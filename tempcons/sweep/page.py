@@ -19,10 +19,12 @@ from tempcons.sweep.drawing import svg
 from tempcons.sweep.folder import Job, count, read_sweep, require_whole, swept
 from tempcons.sweep.marks import read_object
 from tempcons.sweep.page_results import RUN_PAGE, results
-from tempcons.sweep.pareto import Size, X, Y, front, picture, points_of
+from tempcons.sweep.pareto import X, Y, fronts, picture, points_of
+from tempcons.sweep.plot_words import Size
 
 NAME, MANIFEST = "report.html", "manifest.json"
 NARROW = Size(390, 430)
+Compared = tuple[str, Mapping[str, Any], list[Job]]
 # Parts of a manifest that differ from job to job by their nature, or are shown elsewhere.
 OWN = ("settings", "hyper", "stages", "peak_memory_mb", "outputs", "seed")
 
@@ -75,6 +77,7 @@ def render(sweep: Sweep) -> str:
     main = Template(asset("sweep.html")).substitute(
         plot=plots(sweep.done),
         jobs=jobs_table(sweep),
+        others=others_table(sweep.done),
         unfinished=unfinished(sweep.jobs, names),
         settings=pairs_table(shared(settings)),
         provenance=pairs_table(shared(origins)),
@@ -89,16 +92,14 @@ def plots(done: Sequence[Job]) -> str:
     if not any(X in job.figures and Y in job.figures for job in done):
         return f"<p>No job has both {escape(X)} and {escape(Y)}: the clip has too few frames.</p>"
     points = points_of(done)
-    best = front([point for point in points if point.kind == "job"])
-    wide, narrow = (svg(picture(points, best, size)) for size in (Size(), NARROW))
+    wide, narrow = (svg(picture(points, size, legend=False)) for size in (Size(), NARROW))
     return f'<div class="pareto wide">{wide}</div><div class="pareto narrow">{narrow}</div>'
 
 
 def best_keys(done: Sequence[Job]) -> set[str]:
-    """Keys of the jobs on the front."""
+    """Keys of the jobs on a front."""
     measured = [job for job in done if X in job.figures and Y in job.figures]
-    points = points_of(measured) if measured else []
-    return {point.key for point in front([point for point in points if point.kind == "job"])}
+    return {point.key for line in fronts(points_of(measured) if measured else []) for point in line}
 
 
 def jobs_table(sweep: Sweep) -> str:
@@ -112,12 +113,38 @@ def jobs_table(sweep: Sweep) -> str:
     )
     rows = "".join(job_row(sweep.folder, job, names, job.key in best) for job in sweep.done)
     span = max(1, len(names))
-    others = "".join(other_row(name, figures, span) for name, figures in compared(sweep.done))
+    others = compared(sweep.done)
+    body = "".join(other_row(name, "", figures, span) for name, figures, _ in others)
+    group = f'<tr class="group"><th colspan="{len(titles)}" scope="colgroup">to compare with</th></tr>'
     return (
         f'<table class="figures jobs"><thead><tr>{head}</tr></thead><tbody id="jobs">{rows}</tbody>'
-        f'<tbody><tr class="group"><th colspan="{len(titles)}" scope="colgroup">to compare with</th></tr>'
-        f"{others}</tbody></table>"
+        f"{f'<tbody>{group}{body}</tbody>' if few(others) else ''}</table>"
     )
+
+
+def few(others: Sequence[Compared]) -> bool:
+    """Whether all jobs have the same direct edit and controls."""
+    return len({name for name, _, _ in others}) == len(others)
+
+
+def others_table(done: Sequence[Job]) -> str:
+    """Direct edits and controls where jobs have others: a table to open; else they are in the jobs' own."""
+    others, names = compared(done), swept(done)
+    if few(others):
+        return ""
+    head = "".join(f'<th scope="col">{title}<span>{hint}</span></th>' for title, hint in COLUMNS.values())
+    rows = "".join(other_row(name, common(jobs, names), figures, 1) for name, figures, jobs in others)
+    return (
+        f"<details><summary>To compare with: direct edits and controls ({len(others)})</summary>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="To compare with">'
+        f'<table class="figures jobs"><thead><tr><th scope="col">variant</th>{head}<th></th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></details>"
+    )
+
+
+def common(jobs: Sequence[Job], names: Sequence[str]) -> str:
+    """What some jobs were all told."""
+    return jobs[0].label([name for name in names if len({job.setting(name) for job in jobs}) == 1])
 
 
 def job_row(folder: Path, job: Job, names: Sequence[str], is_best: bool) -> str:
@@ -145,20 +172,22 @@ def run_link(folder: Path, job: Job) -> str:
     return f'<a href="{escape(job.key)}/{RUN_PAGE}">open</a>'
 
 
-def compared(done: Sequence[Job]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Direct edits and controls of all jobs, each once."""
-    found = {
-        (name, figures.get(Y), figures.get(X)): (name, figures)
-        for job in done
-        for name, figures in job.others.items()
-    }
+def compared(done: Sequence[Job]) -> list[Compared]:
+    """Direct edits and controls of all jobs, each once, with the jobs that share it."""
+    found: dict[Any, Compared] = {}
+    for job in done:
+        for name, figures in job.others.items():
+            place = name, figures.get(Y), figures.get(X)
+            found.setdefault(place, (name, figures, []))[2].append(job)
     return list(found.values())
 
 
-def other_row(name: str, figures: Mapping[str, Any], span: int) -> str:
-    """A direct edit or control."""
+def other_row(name: str, told: str, figures: Mapping[str, Any], span: int) -> str:
+    """A direct edit or control, and what the jobs were told that it belongs to."""
     cells = "".join(f"<td>{figure(column, figures.get(column), None)}</td>" for column in COLUMNS)
-    return f'<tr><th scope="row" colspan="{span}">{escape(label(name))}</th>{cells}<td></td></tr>'
+    whose = f'<span class="change">{escape(told)}</span>' if told else ""
+    title = f'<th scope="row" colspan="{span}">{escape(label(name))}{whose}</th>'
+    return f"<tr>{title}{cells}<td></td></tr>"
 
 
 def unfinished(jobs: Sequence[Job], names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from tempcons.media.frames import FrameStore
 from tempcons.media.probe import probe
 from tempcons.media.read import read_pyav
+from tempcons.stages.page_tables import label
 from tempcons.stages.page_videos import VideoWall
 from tempcons.sweep.folder import Job
 
@@ -79,9 +80,10 @@ def collect(folder: Path, done: Sequence[Job], manifests: Manifests, names: Sequ
         for job in done:
             outputs = manifests[job.key]["outputs"]
             if name in outputs:
-                title = {"input": "aligned input", "direct": "direct edit"}[name]
-                of_job = f" ({job.label(names)})" if name in found.videos else ""
-                found.add_once(name, title + of_job, folder / job.key / outputs[name])
+                title = f"{label(name)} ({job.label(names)})"
+                found.add_once(name, title, folder / job.key / outputs[name])
+        if name in found.videos and not any(key.startswith(f"{name}-") for key in found.videos):
+            found.labels[name] = label(name)
     for job in done:
         outputs = manifests[job.key]["outputs"]
         last = next((name for name in RESULTS if name in outputs), None)
@@ -103,7 +105,11 @@ def results(
     missing = "".join(f"<li>{escape(text)}</li>" for text in found.left_out)
     note = f'<p class="quiet">Not shown:</p><ul class="unfinished">{missing}</ul>' if missing else ""
     if not found.videos:
-        return {"videos": f"<section><h2>Videos</h2>{note}</section>", "wipe": "", "data": "null"}
+        return {
+            "videos": f'<section><h2 id="videos-title">Videos</h2>{note}</section>',
+            "wipe": "",
+            "data": "null",
+        }
     first = manifests[done[0].key]
     fps = float(probe(next(iter(found.videos.values()))).fps)
     row = first["settings"].get("metrics", {}).get("slice_row", SLICE_ROW)

@@ -9,32 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tempcons.check import InputError
-from tempcons.sweep.drawing import BLUE, FONT, GREY, ORANGE, PALE, Canvas, Circle, Line, Text, write
+from tempcons.stages.page_tables import label
+from tempcons.sweep.drawing import BLUE, GREY, ORANGE, PALE, Canvas, Circle, Line, Text, write
 from tempcons.sweep.folder import Job, swept
+from tempcons.sweep.plot_words import BOTTOM, LEFT, RADIUS, RIGHT, TOP, Place, Size, labels, once
 
 X, Y = "distance", "e_warp"
-LEFT, RIGHT, TOP, BOTTOM = 70, 30, 50, 70
-# width of a letter, about
-LETTER = 7
 TICKS = 5
 # Below this share of the direct edit's detail a low E_warp is bought with blur.
 SHARP = 0.9
+# Jobs that differ in one of these edit other pictures, or have another direct edit: no front joins them.
+APART = ("align", "clip", "edit", "family", "inversion")
 LEGEND = f"line: the front; orange: to compare with; hollow: less than {SHARP} of the direct edit's sharpness"
-
-
-Place = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Size:
-    """Of a plot in px; narrow ones have no room for a legend."""
-
-    width: int = 800
-    height: int = 560
-
-    @property
-    def is_narrow(self) -> bool:
-        return self.width < 600
 
 
 @dataclass(frozen=True)
@@ -48,6 +34,7 @@ class Point:
         kind: "job" or "other".
         sharpness: as a share of the direct edit's, if known.
         key: of the job.
+        group: settings that must be the same for two jobs to be compared.
     """
 
     x: float
@@ -56,6 +43,7 @@ class Point:
     kind: str = "job"
     sharpness: float | None = None
     key: str = ""
+    group: str = ""
 
     def __str__(self) -> str:
         sharp = "" if self.sharpness is None else f", sharpness {self.sharpness:.3f}"
@@ -74,6 +62,13 @@ def front(points: Sequence[Point]) -> list[Point]:
     return best
 
 
+def fronts(points: Sequence[Point]) -> list[list[Point]]:
+    """The front of every group of jobs; other points are on none."""
+    jobs = [point for point in points if point.kind == "job"]
+    groups = dict.fromkeys(point.group for point in jobs)
+    return [front([point for point in jobs if point.group == group]) for group in groups]
+
+
 def points_of(jobs: Sequence[Job]) -> list[Point]:
     """Jobs, and once each the direct edits and controls they are compared with.
 
@@ -81,14 +76,15 @@ def points_of(jobs: Sequence[Job]) -> list[Point]:
         InputError: no job has both figures.
     """
     settings = swept(jobs)
+    grouping = [name for name in settings if name.split(".")[0] in APART]
     points, others = [], {}
     for job in jobs:
         if X in job.figures and Y in job.figures:
             place = (job.figures[X], job.figures[Y], job.label(settings) or job.key)
-            points.append(Point(*place, "job", job.figures.get("sharpness"), job.key))
+            points.append(Point(*place, "job", job.figures.get("sharpness"), job.key, job.label(grouping)))
         for name, figures in job.others.items():
             if figures.get(X) is not None and figures.get(Y) is not None:
-                place = (figures[X], figures[Y], name)
+                place = (figures[X], figures[Y], label(name))
                 others[place] = Point(*place, "other", figures.get("sharpness"))
     if not points:
         raise InputError("sweep", f"no job has both {X} and {Y}", "give the clip two frames or more")
@@ -99,7 +95,7 @@ def draw(jobs: Sequence[Job], path: Path) -> list[Point]:
     """Plot ``jobs`` to a .png or .svg file.
 
     Returns:
-        The front.
+        The jobs on a front.
 
     Raises:
         InputError: nothing to draw, or another file type.
@@ -107,14 +103,15 @@ def draw(jobs: Sequence[Job], path: Path) -> list[Point]:
     if path.suffix not in (".png", ".svg"):
         raise InputError("sweep", f"can't draw {path.name}", "give a name that ends in .png or .svg")
     points = points_of(jobs)
-    best = front([point for point in points if point.kind == "job"])
-    write(path, picture(points, best))
-    return best
+    write(path, picture(points))
+    return [point for line in fronts(points) for point in line]
 
 
-def picture(points: Sequence[Point], best: Sequence[Point], size: Size | None = None) -> Canvas:
-    """Axes, front and points."""
+def picture(points: Sequence[Point], size: Size | None = None, legend: bool = True) -> Canvas:
+    """Axes, fronts and points."""
     size = size or Size()
+    lines = fronts(points)
+    best = [point for line in lines for point in line]
     x_ticks, y_ticks = (ticks(max(values)) for values in zip(*((p.x, p.y) for p in points), strict=True))
 
     def place(x: float, y: float) -> Place:
@@ -123,7 +120,7 @@ def picture(points: Sequence[Point], best: Sequence[Point], size: Size | None = 
 
     canvas = Canvas(size.width, size.height, "E_warp against the distance to the direct edit")
     canvas.add(Text(8, 20, "E_warp / 1e-4 (lower: less flicker)"))
-    if not size.is_narrow:
+    if legend:
         canvas.add(Text(size.width - 8, 20, LEGEND, "end"))
     for y in y_ticks:
         left = place(0, y)
@@ -140,11 +137,16 @@ def picture(points: Sequence[Point], best: Sequence[Point], size: Size | None = 
             "middle",
         )
     )
-    corners = [place(p.x, p.y) for p in best]
-    canvas.add(*(Line(*a, *b, BLUE, 2) for a, b in itertools.pairwise(corners)))
-    canvas.add(*(dot(point, point in best, place(point.x, point.y)) for point in points))
-    named = [point for point in points if point in best or point.kind == "other"]
-    canvas.add(*labels([(place(point.x, point.y), point.label) for point in named], size))
+    for line in lines:
+        corners = [place(p.x, p.y) for p in line]
+        canvas.add(*(Line(*a, *b, BLUE, 2) for a, b in itertools.pairwise(corners)))
+    # Those to choose between lie on top.
+    upwards = sorted(points, key=lambda p: (p.kind == "job", p in best))
+    dots = [dot(p, p in best, place(p.x, p.y)) for p in upwards]
+    canvas.add(*dots)
+    # The front's words first: where it is crowded, others go without.
+    named = [(place(p.x, p.y), p.label) for p in [*best, *points] if p in best or p.kind == "other"]
+    canvas.add(*labels(once(named), [(shape.x, shape.y) for shape in dots], size))
     return canvas
 
 
@@ -153,7 +155,7 @@ def ticks(largest: float) -> list[float]:
     if largest <= 0:
         return [0.0, 1.0]
     power = 10 ** math.floor(math.log10(largest / TICKS))
-    step = next(power * k for k in (1, 2, 5, 10) if power * k * TICKS >= largest)
+    step = next(power * k for k in (1, 2, 2.5, 5, 10) if power * k * TICKS >= largest)
     return [step * i for i in range(math.ceil(largest / step - 1e-9) + 1)]
 
 
@@ -161,39 +163,4 @@ def dot(point: Point, is_best: bool, at: Place) -> Circle:
     """A point; hollow where a low error is bought with blur."""
     colour = ORANGE if point.kind == "other" else BLUE if is_best else GREY
     blurred = point.sharpness is not None and point.sharpness < SHARP
-    return Circle(*at, 6, colour, not blurred, str(point), point.key)
-
-
-def labels(wanted: Sequence[tuple[Place, str]], size: Size) -> list[Text]:
-    """Words beside their points, where they neither leave the picture nor cover each other."""
-    found: list[Text] = []
-    for (x, y), words in wanted:
-        tries = [
-            Text(x + across, y + down, words, "start" if across > 0 else "end")
-            for down in (-10, 10, -24, 24, -38, 38)
-            for across in (10, -10)
-        ]
-        free = (
-            text for text in tries if not any(overlap(text, other) for other in found) and inside(text, size)
-        )
-        if (text := next(free, None)) or not size.is_narrow:
-            found.append(text or tries[0])
-    return found
-
-
-def span(text: Text) -> tuple[float, float]:
-    """Left and right end of some words, about."""
-    width = LETTER * len(text.words)
-    return (text.x, text.x + width) if text.anchor == "start" else (text.x - width, text.x)
-
-
-def overlap(a: Text, b: Text) -> bool:
-    """Whether two labels cover each other."""
-    (a0, a1), (b0, b1) = span(a), span(b)
-    return a0 < b1 and b0 < a1 and abs(a.y - b.y) < FONT
-
-
-def inside(text: Text, size: Size) -> bool:
-    """Whether a label stays clear of the axes' numbers."""
-    left, right = span(text)
-    return left > LEFT and right < size.width and TOP / 2 < text.y < size.height - BOTTOM
+    return Circle(*at, RADIUS, colour, not blurred, str(point), point.key)

@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tempcons.check import ConfigError, near_names
 from tempcons.media.frames import FrameStore
 from tempcons.models.video_prior import VideoPriorNet
+from tempcons.training.settings import DvpConfig
 
-LOSSES = ("perceptual", "l1", "l2")
 MINOR_WEIGHT = 0.9
 DARK_OFFSET = 0.1
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 Batch = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class DvpConfig:
-    """Settings of Deep Video Prior; the defaults are the released code's.
-
-    Attributes:
-        epochs: passes over the clip, one step a frame, in order.
-        lr: learning rate of Adam.
-        loss: "perceptual", "l1" or "l2"; unused with ``irt``.
-        lambda_perceptual: weight of the perceptual distance beside the mean absolute difference.
-        coarse_to_fine: train on every second pixel of both directions until about 4/5 of the epochs.
-        irt: iteratively reweighted training with a second output, for edits that jump between looks.
-        irt_first_epochs: epochs on the first frame alone, which tell the two outputs apart.
-        width: channels of the network's first level.
-    """
-
-    epochs: int = 25
-    lr: float = 1e-4
-    loss: str = "perceptual"
-    lambda_perceptual: float = 0.1
-    coarse_to_fine: bool = True
-    irt: bool = False
-    irt_first_epochs: int = 5
-    width: int = 32
-
-    def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ConfigError("dvp", f"no loss named {self.loss!r}", near_names(self.loss, LOSSES))
-        for name in ("epochs", "width"):
-            if getattr(self, name) < 1:
-                raise ConfigError("dvp", f"{name} = {getattr(self, name)}", "it must be 1 or more")
-        for name in ("lr", "lambda_perceptual", "irt_first_epochs"):
-            if getattr(self, name) < 0:
-                raise ConfigError("dvp", f"{name} = {getattr(self, name)}", "it must not be negative")
-
-    @property
-    def coarse_epochs(self) -> int:
-        """Epochs at half resolution: 19 of 25."""
-        return (self.epochs + 1) * 4 // 5 - 1 if self.coarse_to_fine else 0
 
 
 class FrameByFrame(Dataset):

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,58 +19,30 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from tempcons.check import ConfigError, near_names
+from tempcons.check import ConfigError
+from tempcons.training.computing import HowToCompute, tf32
 from tempcons.training.pairs import AnchorPairDataModule
 from tempcons.training.progress_bar import FitProgress
+from tempcons.training.settings import TrainerConfig
 
 log = logging.getLogger(__name__)
-STRATEGIES = ("auto", "ddp")
 
 
-@dataclass(frozen=True)
-class TrainerConfig:
-    """How Lightning runs a phase.
+def lightning_strategy(config: TrainerConfig) -> Strategy | str:
+    """How Lightning runs it on several devices.
 
-    Attributes:
-        accelerator: "auto", "cpu" or "gpu".
-        devices: number of devices for one clip; several share the pairs of each step.
-        strategy: "auto" or "ddp", which is what several devices use in any case.
-        precision: Lightning's precision, such as "32-true" or "bf16-mixed".
-        pairs_per_step: frame pairs in one optimiser step.
-        num_threads: CPU threads; null leaves PyTorch's choice.
+    Processes are started for the fit alone, from this one: those of Lightning's own choice would run the
+    whole program again, and meet the locks of the stage that waits for them.
+
+    Raises:
+        ConfigError: more devices than there are.
     """
-
-    accelerator: str = "auto"
-    devices: int = 1
-    strategy: str = "auto"
-    precision: str = "32-true"
-    pairs_per_step: int = 1
-    num_threads: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("devices", "pairs_per_step", "num_threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError("config", f"trainer.{name} = {value}", "1 or more")
-        if self.strategy not in STRATEGIES:
-            hint = near_names(self.strategy, STRATEGIES)
-            raise ConfigError("config", f"trainer.strategy = {self.strategy!r}", hint)
-
-    def lightning_strategy(self) -> Strategy | str:
-        """How Lightning runs it on several devices.
-
-        Processes are started for the fit alone, from this one: those of Lightning's own choice would run the
-        whole program again, and meet the locks of the stage that waits for them.
-
-        Raises:
-            ConfigError: more devices than there are.
-        """
-        if self.devices == 1:
-            return "auto"
-        gpus = 0 if self.accelerator == "cpu" else torch.cuda.device_count()
-        if gpus and self.devices > gpus:
-            raise ConfigError("config", f"trainer.devices = {self.devices}, but {gpus} GPUs", "set it lower")
-        return DDPStrategy(start_method="spawn")
+    if config.devices == 1:
+        return "auto"
+    gpus = 0 if config.accelerator == "cpu" else torch.cuda.device_count()
+    if gpus and config.devices > gpus:
+        raise ConfigError("config", f"trainer.devices = {config.devices}, but {gpus} GPUs", "set it lower")
+    return DDPStrategy(start_method="spawn")
 
 
 class StopAfter(pl.Callback):
@@ -122,6 +94,8 @@ def fit(
     if not isinstance(data, AnchorPairDataModule):
         # Only pairs are split; the rest is short.
         config = replace(config, devices=1)
+    else:
+        data.workers, data.pin_memory = config.workers, config.pin_memory and torch.cuda.is_available()
     folder.mkdir(parents=True, exist_ok=True)
     limit = [StopAfter(steps)] if steps >= 0 else []
     # Not save_last with save_top_k=0: Lightning then saves nothing at all.
@@ -140,12 +114,12 @@ def fit(
         trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
-            strategy=config.lightning_strategy(),
+            strategy=lightning_strategy(config),
             # The data module splits the pairs itself.
             use_distributed_sampler=False,
             precision=config.precision,  # type: ignore[arg-type]
             max_epochs=epochs,
-            callbacks=[*callbacks, *limit, FitProgress(name, quantity), keep],
+            callbacks=[HowToCompute(config), *callbacks, *limit, FitProgress(name, quantity), keep],
             logger=logger,
             log_every_n_steps=1,
             enable_progress_bar=False,
@@ -157,7 +131,7 @@ def fit(
         resume = str(last) if last.exists() else None
         if resume:
             log.info("%s: goes on from %s", name, last)
-        with stoppable(trainer):
+        with stoppable(trainer), tf32(config.tf32):
             trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return trainer
 

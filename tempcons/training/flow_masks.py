@@ -11,6 +11,8 @@ from tempcons.geometry.warp import round_trip_error
 from tempcons.losses.masks import fuse_masks, perceptual_difference_mask, visibility_mask
 from tempcons.losses.photometric import PairGeometry
 from tempcons.models.flow import FlowNetwork
+from tempcons.models.warm_flow import WarmRaft
+from tempcons.training.pairs import Batch
 
 
 class FlowMaskCallback(pl.Callback):
@@ -40,6 +42,8 @@ class FlowMaskCallback(pl.Callback):
         self.flow, self.size = flow, size
         self.in_domain, self.visibility = in_domain, visibility
         self.difference_scale, self.detach = difference_scale, detach
+        # Of the step at hand.
+        self.frame_ids: list[tuple[int, int]] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         pl_module.flow_masks = self  # type: ignore[assignment]
@@ -47,6 +51,17 @@ class FlowMaskCallback(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if isinstance(self.flow, nn.Module):
             self.flow.to(pl_module.device)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self.frame_ids = [(int(a), int(i)) for a, i in batch["frame_ids"].tolist()]
+
+    def flows(self, anchor: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Flow both ways; a network that remembers pairs is told which these are."""
+        if isinstance(self.flow, WarmRaft) and len(self.frame_ids) == len(anchor):
+            return self.flow.pair_of(self.frame_ids, anchor, frame)
+        return self.flow.pair(anchor, frame)
 
     def at_flow_size(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) at the side of the flow, anti-aliased by averaging areas."""
@@ -67,7 +82,7 @@ class FlowMaskCallback(pl.Callback):
             difference: M^PD of anchor and frame, or None out-of-domain.
         """
         if self.flow.differentiable:
-            forward, backward = self.flow.pair(anchor.clamp(-1, 1), frame.clamp(-1, 1))
+            forward, backward = self.flows(anchor.clamp(-1, 1), frame.clamp(-1, 1))
         else:
             with torch.no_grad():
                 forward, backward = self.flow.pair(anchor.clamp(-1, 1), frame.clamp(-1, 1))

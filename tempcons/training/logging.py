@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +13,14 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from tempcons.check import ConfigError
 from tempcons.cli import STOPPED
 from tempcons.store.artefact import make_key
+from tempcons.training.settings import LoggerConfig
 
 PHASES = ("phase1", "phase2", "phase3")
 # Measured after each epoch; the distance is called LPIPS where it is.
 EPOCH_METRICS = ("e_warp", "distance", "lpips", "sharpness")
-# Names of media: videos by variant, x-t slices, masks by phase.
-VIDEO, SLICES, MASKS = "video", "slices", "masks"
+# Names of media: videos by variant, x-t slices, masks by phase and of the target.
+VIDEO, SLICES, MASKS, TARGET = "video", "slices", "masks", "target"
 FAILED = 1
-
-
-@dataclass(frozen=True)
-class LoggerConfig:
-    """Where numbers go.
-
-    Attributes:
-        wandb: "offline" (default: no account, no network), "online" or "disabled".
-        project: W&B project.
-        group: W&B group; null: the sweep's or none.
-        tags: W&B tags.
-    """
-
-    wandb: str = "offline"
-    project: str = "tempcons"
-    group: str | None = None
-    tags: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.wandb not in ("offline", "online", "disabled"):
-            raise ConfigError("config", f"logger.wandb = {self.wandb!r}", "known: offline, online, disabled")
 
 
 class RunLog:

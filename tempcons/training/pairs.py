@@ -144,6 +144,8 @@ class AnchorPairDataModule(pl.LightningDataModule):
         super().__init__()
         self.dataset = PairDataset(edited, codes, target, pairs)
         self.pairs_per_step, self.seed = pairs_per_step, seed
+        # How they are read, which changes no result: set before a fit.
+        self.workers, self.pin_memory = 0, False
 
     @property
     def part(self) -> Part:
@@ -160,5 +162,10 @@ class AnchorPairDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         count, batch = len(self.dataset), self.pairs_per_step
         return DataLoader(
-            self.dataset, batch_size=batch, sampler=EpochShuffle(count, self.seed, self.part, batch)
+            self.dataset,
+            batch_size=batch,
+            sampler=EpochShuffle(count, self.seed, self.part, batch),
+            num_workers=self.workers,
+            pin_memory=self.pin_memory,
+            persistent_workers=self.workers > 0,
         )

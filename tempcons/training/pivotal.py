@@ -5,73 +5,24 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tempcons.check import ConfigError, check_number, near_names
+from tempcons.check import ConfigError
 from tempcons.losses.local_regularisation import local_regularisation_loss, move_code
 from tempcons.media.frames import FrameStore
 from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
 from tempcons.training.pairs import EpochShuffle
-from tempcons.training.schedule import SCHEDULES, scheduled
+from tempcons.training.schedule import scheduled
+from tempcons.training.settings import PivotalConfig
 from tempcons.training.trained_part import TrainedPart
 
 # (n, random source) to (n, L, D) codes W_z, and how far from the pivot towards one the regularisation looks.
 Surroundings = tuple[Callable[[int, torch.Generator], Tensor], float]
-
-
-@dataclass(frozen=True)
-class PivotalConfig:
-    """Settings of pivotal tuning.
-
-    Attributes:
-        steps: optimiser steps over the whole clip.
-        batch: frames a step.
-        lr: peak learning rate (Adam).
-        schedule: "cosine" to zero, or "constant".
-        lambda_l2: weight of the mean squared error.
-        lambda_perceptual: weight of the perceptual distance.
-        stop_psnr_db: stop early when the clip is reconstructed this well; null never.
-        lambda_r: weight of the local regularisation, which keeps the generator as it was around the
-            pivots; 0 leaves it out.
-        lambda_r_l2, lambda_r_perceptual: weights inside it.
-        regularise_every: steps between two evaluations of it.
-    """
-
-    steps: int = 400
-    batch: int = 4
-    lr: float = 3e-3
-    schedule: str = "cosine"
-    lambda_l2: float = 10.0
-    lambda_perceptual: float = 0.1
-    stop_psnr_db: float | None = None
-    lambda_r: float = 0.0
-    lambda_r_l2: float = 0.1
-    lambda_r_perceptual: float = 0.1
-    regularise_every: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "regularise_every"):
-            check_number(f"inversion.pivotal.{name}", getattr(self, name), 1)
-        check_number("inversion.pivotal.lr", self.lr, 0, above=True)
-        for name in ("lambda_l2", "lambda_perceptual", "lambda_r", "lambda_r_l2", "lambda_r_perceptual"):
-            check_number(f"inversion.pivotal.{name}", getattr(self, name), 0)
-        if not self.lambda_l2 and not self.lambda_perceptual:
-            raise ConfigError("config", "inversion.pivotal has no loss", "set lambda_l2 or lambda_perceptual")
-        if self.stop_psnr_db is not None:
-            check_number("inversion.pivotal.stop_psnr_db", self.stop_psnr_db, 0, above=True)
-        if self.schedule not in SCHEDULES:
-            what = f"inversion.pivotal.schedule = {self.schedule!r}"
-            raise ConfigError("config", what, near_names(self.schedule, SCHEDULES))
-
-    def over(self, passes: int, frames: int) -> PivotalConfig:
-        """The same with as many steps as ``passes`` over a clip of ``frames`` take."""
-        return replace(self, steps=math.ceil(passes * frames / self.batch))
 
 
 class FrameDataset(Dataset):

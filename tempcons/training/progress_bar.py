@@ -13,8 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 log = logging.getLogger(__name__)
 
 
+def batches_done(trainer: pl.Trainer, of_this_epoch: int) -> int:
+    """Batches of the whole fit so far: the trainer's own count is of optimiser steps, of which a batch may
+    take many."""
+    return trainer.current_epoch * int(trainer.num_training_batches) + of_this_epoch
+
+
 class FitProgress(pl.Callback):
-    """Shows steps done, loss and time left of one ``Trainer.fit``.
+    """Shows batches done, loss and time left of one ``Trainer.fit``.
 
     Args:
         name: what is being fitted.
@@ -42,7 +48,7 @@ class FitProgress(pl.Callback):
         self.task = self.bar.add_task(
             self.name,
             total=None if math.isinf(total) else int(total),
-            completed=trainer.global_step,
+            completed=batches_done(trainer, 0),
             shown="",
         )
         self.bar.start()
@@ -51,7 +57,9 @@ class FitProgress(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self.bar is not None:
-            self.bar.update(self.task, completed=trainer.global_step, shown=self._shown(trainer))
+            self.bar.update(
+                self.task, completed=batches_done(trainer, batch_idx + 1), shown=self._shown(trainer)
+            )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar is None and trainer.is_global_zero:

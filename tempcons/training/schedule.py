@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
+
+if TYPE_CHECKING:  # settings know the schedules before Lightning is loaded
+    from pytorch_lightning.utilities.types import OptimizerLRScheduler
 
 SCHEDULES = ("constant", "cosine")
 WARM_UP_SHARE = 0.05

@@ -14,55 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tempcons.check import ConfigError
 from tempcons.losses.masked import masked_squared_error
 from tempcons.media.range import to_frames
 from tempcons.models.stylegan2 import Generator
+from tempcons.training.settings import TuningConfig
 
 log = logging.getLogger(__name__)
 
 LEVELS = 127.5  # of 255, in a picture's range of 2
-
-
-@dataclass(frozen=True)
-class TuningConfig:
-    """Settings of stitch tuning. Source of steps, rate and weights: Tzaban et al. 2022.
-
-    Attributes:
-        steps: at most so many optimiser steps on the first frames of a scene.
-        steps_after: on later frames, which start where the frames before ended.
-        batch: frames tuned together by one generator.
-        lr: learning rate (Adam).
-        lambda_border: weight of the squared error to the source over the border.
-        lambda_content: weight of the squared error to the edit over the rest of the face.
-        reach: how far the border goes beyond the face, as a share of the crop's side.
-        edge: width of the border along the crop's edge, where the face reaches it; likewise.
-        stop_levels: stop early when the border is so near the source (RMS, levels of 255).
-        warm_start: start from the frames before; false starts from the same generator every time.
-    """
-
-    steps: int = 100
-    steps_after: int = 30
-    batch: int = 4
-    lr: float = 3e-4
-    lambda_border: float = 1.0
-    lambda_content: float = 0.01
-    reach: float = 0.05
-    edge: float = 0.05
-    stop_levels: float = 1.0
-    warm_start: bool = True
-
-    def __post_init__(self) -> None:
-        least = {"steps": 1, "steps_after": 1, "batch": 1, "reach": 0, "edge": 0, "stop_levels": 0}
-        least |= {"lambda_border": 0, "lambda_content": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ConfigError("config", f"stitch.tuning.{name} = {getattr(self, name)}", f"{low} or more")
-        if self.lr <= 0:
-            raise ConfigError("config", f"stitch.tuning.lr = {self.lr}", "it must be positive")
-        if self.reach + self.edge == 0 or max(self.reach, self.edge) > 0.25:
-            found = f"reach {self.reach} and edge {self.edge}"
-            raise ConfigError("config", f"stitch.tuning has {found}", "shares up to 0.25, not both 0")
 
 
 @dataclass(frozen=True)

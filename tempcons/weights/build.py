@@ -10,16 +10,16 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.optical_flow import RAFT, raft_large, raft_small
 
 from tempcons.check import WeightsError
 from tempcons.models.clip import TextImageModel, blank_clip, text_image_model
 from tempcons.models.discriminator import Discriminator
 from tempcons.models.e4e import E4EEncoder
+from tempcons.models.face_parsing import FaceParser
 from tempcons.models.irse import UNITS
 from tempcons.models.latent_transformer import LatentClassifier, LatentTransformer
 from tempcons.models.mapper import LEVELS, LevelsMapper
@@ -30,6 +30,9 @@ from tempcons.weights import layouts
 from tempcons.weights.convert import blank_generator, describe_keys, port_config, to_port
 from tempcons.weights.inert import short
 from tempcons.weights.layouts import Layout
+
+if TYPE_CHECKING:  # torchvision takes seconds to load
+    from torchvision.models.optical_flow import RAFT
 
 # NVIDIA's networks can be made otherwise; no checkpoint of this project's pipelines is.
 USUAL_SETTINGS = {"activation": "lrelu", "lr_multiplier": 0.01, "architecture": "skip"}
@@ -237,6 +240,8 @@ def build_mapper(found: Layout, n_latent: int | None = None) -> LevelsMapper:
 
 def build_raft(found: Layout) -> RAFT:
     """RAFT, large or small, from the authors' or torchvision's names."""
+    from torchvision.models.optical_flow import raft_large, raft_small
+
     expect(found, layouts.RAFT_ORIGINAL, layouts.RAFT_TORCHVISION)
     state = to_torchvision(found.state) if found.kind == layouts.RAFT_ORIGINAL else found.state
     large = any(key.startswith("mask_predictor.") for key in state)
@@ -271,6 +276,14 @@ def build_clip(found: Layout) -> TextImageModel:
     patch = _width(found.state, "visual.conv1.weight", 2)
     grid = round((_width(found.state, "visual.positional_embedding") - 1) ** 0.5)
     return text_image_model(network, grid * patch)
+
+
+def build_face_parser(found: Layout) -> FaceParser:
+    """BiSeNet for faces."""
+    expect(found, layouts.FACE_PARSER)
+    with torch.device("meta"):
+        network = FaceParser()
+    return fill(network, found.state)
 
 
 def expect(found: Layout, *kinds: str) -> None:

@@ -22,6 +22,7 @@ MAPPER = "styleclip-mapper"
 TRANSFORMER, CLASSIFIER = "latent-transformer", "latent-classifier"
 RAFT_ORIGINAL, RAFT_TORCHVISION = "raft-original", "raft-torchvision"
 CLIP = "clip"
+FACE_PARSER = "face-parsing"
 TENSOR = "tensor"
 
 RESTYLE_TYPES = {"BackboneEncoder": RESTYLE_PSP, "ProgressiveBackboneEncoder": RESTYLE_E4E}
@@ -183,6 +184,8 @@ def _describe_bare(state: dict[str, Tensor]) -> Layout:
         return Layout(TRANSFORMER, plain, _resolution_of_rows(rows))
     if "visual.conv1.weight" in plain and "token_embedding.weight" in plain:
         return Layout(CLIP, plain)
+    if "cp.resnet.conv1.weight" in plain:
+        return Layout(FACE_PARSER, plain)
     if "fcs.0.weight" in plain:
         return Layout(CLASSIFIER, plain)
     if any("_mapping.mapping." in key for key in plain):

@@ -11,23 +11,26 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
-from torchvision.models.optical_flow import RAFT
 
 from tempcons.check import WeightsError
 from tempcons.models.clip import TextImageModel
 from tempcons.models.discriminator import Discriminator
+from tempcons.models.face_parsing import FaceParser
 from tempcons.models.latent_transformer import LatentClassifier, LatentTransformer
 from tempcons.models.mapper import LevelsMapper
 from tempcons.weights import build, layouts
 from tempcons.weights.archives import read_archive
 from tempcons.weights.build import LoadedEncoder, LoadedGenerator
 from tempcons.weights.layouts import Layout, describe, find_generator
+
+if TYPE_CHECKING:  # torchvision takes seconds to load
+    from torchvision.models.optical_flow import RAFT
 
 REBUILDERS = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter")
 TORCH_READS = {"collections.OrderedDict", *REBUILDERS}
@@ -161,6 +164,15 @@ def load_raft(path: str | Path) -> RAFT:
         WeightsError: another network, or tensors that don't fit.
     """
     return _load(path, build.build_raft)
+
+
+def load_face_parser(path: str | Path) -> FaceParser:
+    """BiSeNet for faces.
+
+    Raises:
+        WeightsError: another network, or tensors that don't fit.
+    """
+    return _load(path, build.build_face_parser)
 
 
 def load_clip(path: str | Path) -> TextImageModel:

@@ -60,6 +60,20 @@ def test_opens_clean_at_every_width_and_scheme(browser, page, width, dark):
     assert browser.problems == []
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_player_stays_in_sight_and_parts_are_linked(browser, page, width):
+    browser.open(page, width)
+    browser.evaluate("document.querySelector('nav a[href=\"#masks-title\"]').click()")
+    browser.wait_for("document.querySelector('#masks-title').getBoundingClientRect().top < 300")
+    top, bottom = browser.evaluate(
+        "(() => { const b = document.querySelector('.transport').getBoundingClientRect(); "
+        "return [b.top, b.bottom]; })()"
+    )
+    heading = browser.evaluate("document.querySelector('#masks-title').getBoundingClientRect().top")
+    assert -1 <= top < bottom <= heading + 1
+    assert browser.problems == []
+
+
 def test_hostile_text_does_not_run(opened):
     assert opened.evaluate("window.hacked === undefined")
 

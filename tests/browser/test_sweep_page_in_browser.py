@@ -45,6 +45,9 @@ def test_a_dot_leads_to_its_row_and_result(opened):
     assert set(opened.evaluate(CHOSEN)) == {"circle:job4", "tr:job4", "figure:job4"}
     top = opened.evaluate("document.querySelector('#job-job4').getBoundingClientRect().top")
     assert 0 < top < 900
+    assert opened.evaluate("document.querySelector('#wipe-right').value") == "job4"
+    opened.click("#job-job1 td:nth-of-type(2)")
+    assert opened.evaluate("document.querySelector('#wipe-right').value") == "job1"
 
 
 def test_videos_play_together(opened):

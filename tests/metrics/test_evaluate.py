@@ -10,6 +10,7 @@ from torchvision.transforms.functional import gaussian_blur
 from tempcons.check import InputError
 from tempcons.media.frames import FrameStore
 from tempcons.media.range import to_frames
+from tempcons.metrics import evaluate
 from tempcons.metrics.evaluate import Evaluator, measure
 from tempcons.models.flow import DISFlow, FarnebackFlow
 from tempcons.models.perceptual import Lite0Distance
@@ -136,6 +137,18 @@ def test_flows_are_computed_once(videos, perceptual):
     assert flow.calls == 2 * own + 2 * (FRAMES - 1)  # and the direct edit's motion
     evaluator.measure(videos["frozen"])
     assert flow.calls == 3 * own + 2 * (FRAMES - 1)
+
+
+def test_flows_of_a_long_clip_are_not_all_kept(videos, perceptual, measured, monkeypatch):
+    monkeypatch.setattr(evaluate, "MOST_KEPT_BYTES", 3 * 20 * SIZE * SIZE)
+    flow = CountingFlow(DISFlow())
+    evaluator = Evaluator(videos["direct"], ANCHOR, [flow], perceptual, videos["input"])
+    found = [evaluator.measure(videos[name]).summary for name in ("direct", "direct")]
+    assert len(evaluator.kept) == 3
+    again = (FRAMES - 1) - 3
+    assert flow.calls == 2 * ((FRAMES - 1) + 2 + 2) + (FRAMES - 1) + again
+    for summary in found:
+        assert summary["e_warp_input_flow"] == measured["direct"].summary["e_warp_input_flow"]
 
 
 def test_identity_is_measured_where_a_network_is_there(videos, perceptual, measured):

@@ -88,6 +88,37 @@ def test_raft_equals_torchvision(build):
     assert isinstance(network, FlowNetwork)
 
 
+@pytest.mark.parametrize("build", [raft_small, raft_large])
+def test_raft_in_one_call_has_the_gradients_of_one_by_one(build):
+    """Torchvision's, each direction by itself: the flow to 1e-4 px, gradients to 1e-3."""
+    torch.manual_seed(0)
+    network = RaftFlow(build(weights=None), updates=3)
+    a = torch.rand(1, 3, 128, 128) * 2 - 1
+    b = (a.roll((2, 3), (2, 3)) + 0.1 * torch.randn_like(a)).clamp(-1, 1)
+    pictures = [x.requires_grad_(True) for x in (a, b)]
+    upstream = torch.randn(1, 2, 128, 128)
+    found = []
+    for flows in (
+        network.pair(a, b),
+        [network.model(*pair, num_flow_updates=3)[-1] for pair in ((a, b), (b, a))],
+    ):
+        gradients = torch.autograd.grad((flows[0] * upstream - flows[1] * upstream.flip(1)).sum(), pictures)
+        found.append((torch.cat(list(flows)).detach(), *gradients))
+    (flow, *ours), (wanted, *theirs) = found
+    assert (flow - wanted).abs().max() < 1e-4 < wanted.abs().mean()
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).norm() < 1e-3 * other.norm()
+
+
+def test_raft_encodes_each_picture_once():
+    network = random_raft(raft_small)
+    seen = []
+    for part in (network.model.feature_encoder, network.model.context_encoder):
+        part.register_forward_hook(lambda module, given, made: seen.append(len(given[0])))
+    network.pair(*torch.rand(2, 1, 3, 128, 128))
+    assert seen == [2, 2]
+
+
 @pytest.mark.parametrize("size", [(64, 60), (131, 129)])
 def test_raft_takes_any_size(size):
     network = random_raft(raft_small)

@@ -100,6 +100,15 @@ def test_points_of_the_whole_source_are_taken_by_frame_id(tmp_path, store) -> No
     np.testing.assert_allclose(aligned.landmarks, moving(30)[7:17])
 
 
+@pytest.mark.parametrize("axes", [(0, 1, 2), (0, 2, 1)])
+def test_the_depth_of_landmarks_is_left_out(tmp_path, store, axes) -> None:
+    """face-alignment gives (T, 68, 3), 3DDFA_V2 (T, 3, 68)."""
+    flat = np.random.default_rng(0).uniform(20, 60, (10, 68, 2)) + np.arange(68)[:, None] / 4
+    deep = np.concatenate([flat, np.full((10, 68, 1), 7.0)], axis=2).transpose(axes)
+    config = AlignConfig(landmarks_path=saved(tmp_path, deep), smoothing_s=0)
+    np.testing.assert_array_equal(run(make_clip(), config, EMBEDDED, 16, store).landmarks, flat)
+
+
 def test_smoothing_calms_the_crop(tmp_path, store) -> None:
     shaken = moving(40) + np.random.default_rng(0).standard_normal((40, 5, 2))
     path = saved(tmp_path, shaken)

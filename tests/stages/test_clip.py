@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import yaml
+from composed import parsed
 from PIL import Image
 from videos import encode, moving_square
 
@@ -12,7 +10,6 @@ from tempcons.check import ConfigError, InputError
 from tempcons.stages.clip import ClipConfig, run
 from tempcons.store.artefact import Store
 
-CONF = Path(__file__).parents[2] / "conf"
 FRAMES = moving_square(12)
 
 
@@ -56,14 +53,6 @@ def test_more_frames_than_there_are_takes_what_there_is(video, store) -> None:
     assert len(run(ClipConfig(str(video), start=2, num_frames=500), store).frames) == 10
 
 
-def test_what_is_cut_off_is_told(video, store, caplog) -> None:
-    run(ClipConfig(str(video), num_frames=5), store)
-    assert "5 of a.mp4's 12 frames are taken, ids 0 to 4; clip.num_frames=null takes all" in caplog.text
-    caplog.clear()
-    run(ClipConfig(str(video), stride=3), store)
-    assert "are taken" not in caplog.text
-
-
 def test_readers_agree(video, store) -> None:
     decord, pyav = (run(ClipConfig(str(video), reader=reader), store) for reader in ("decord", "pyav"))
     assert (decord.reader, pyav.reader) == ("decord", "pyav")
@@ -104,7 +93,7 @@ def test_a_changed_picture_is_read_again(folder, store) -> None:
 
 
 def test_the_demo_clip_as_shipped(store) -> None:
-    config = ClipConfig(**yaml.safe_load((CONF / "clip" / "demo.yaml").read_text()))
+    config = parsed().clip
     clip = run(config, store)
     assert clip.frames.array.shape == (32, 144, 176, 3)
     assert clip.frame_ids.tolist() == list(range(40, 72))

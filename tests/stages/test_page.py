@@ -68,6 +68,9 @@ def elements(html) -> Elements:
 
 def test_asks_for_nothing_else(elements):
     addresses = [a[key] for _, a in elements.found for key in ("src", "href", "srcset", "poster") if key in a]
+    parts = [address for address in addresses if address.startswith("#")]
+    assert len(parts) > 5 and {a[1:] for a in parts} == {a["id"] for a in elements.all("h2")}
+    addresses = [address for address in addresses if address not in parts]
     assert len(addresses) == 1 + 2 * len(VARIANTS) + MASK_PICTURES
     assert all(address.startswith("data:") for address in addresses)
     assert not re.search(r"url\(|@import", elements.text["style"])
@@ -212,7 +215,7 @@ def test_cells():
     assert figure("e_warp", None, 1e-4) == "&ndash;"
     assert figure("e_warp", 1.5e-5, None) == "0.150"
     assert figure("e_warp", 123e-4, None) == "123"
-    assert figure("e_long", 5e-5, 1e-4) == '0.500<span class="change">-50 %</span>'
+    assert figure("e_long", 5e-5, 1e-4) == '0.500<span class="change">\u221250 %</span>'
     assert figure("e_long", 0.99999e-4, 1e-4).endswith(">+0.0 %</span>")
     assert figure("motion", 0.5, 1.0) == "0.500"
     nested = {"a": {"b": [1, 2]}, "c": [{"d": "x"}], "e": {}, "f": None}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tempcons.store.artefact import Store, hash_file, make_key, write_json
+from tempcons.store.artefact import Store, hash_file, make_key, peak_memory_mb, write_json
 
 DEPENDS = {"version": 1, "settings": {"lr": 0.1, "size": [32, 32]}, "seed": 0}
 
@@ -51,6 +51,15 @@ def test_manifest_says_what_it_was_made_from(tmp_path):
     assert manifest["info"] == {"answer": 42} == Store.info(folder)
     assert manifest["seconds"] >= 0 and manifest["peak_memory_mb"] > 0
     assert folder == tmp_path / "stage" / make_key("stage", DEPENDS)
+
+
+def test_peak_memory_is_the_processs_own():
+    """A large parent's memory isn't its child's."""
+    large = bytearray(300_000_000)
+    code = "from tempcons.store.artefact import peak_memory_mb; print(peak_memory_mb())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(large) / 1e6 < peak_memory_mb()
+    assert 5 < float(child.stdout) < 250
 
 
 @pytest.mark.parametrize("resumable", [False, True])

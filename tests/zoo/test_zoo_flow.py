@@ -1,0 +1,131 @@
+"""Synthetic motion is what it says; the flow training learns, reports, goes on and exports."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from experiments.zoo.evaluate_flow import estimators, read_flow, verdict
+from experiments.zoo.flow_truth import clip_frames, end_point_errors, real_pairs, synthetic_pairs, zero_flow
+from experiments.zoo.running import REPORTS, rate_at, run
+from experiments.zoo.synthetic_motion import (
+    Chance,
+    Motion,
+    MotionPair,
+    blob,
+    composed,
+    make_pairs,
+    place_layer,
+)
+from experiments.zoo.train_flow import ASSET, FlowSettings, FlowTraining, sequence_loss
+from tempcons.geometry.warp import warp
+
+CLEAN = Motion(photometric=0.0)
+
+
+def faces_of(count: int, size: int = 64) -> torch.Tensor:
+    """(count, 3, size, size) smooth pictures."""
+    random = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 6, 6, generator=random) * 2 - 1
+    return torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear")
+
+
+def test_the_flow_brings_frame_b_to_frame_a_where_it_is_visible():
+    pair = make_pairs(faces_of(16), CLEAN, torch.Generator().manual_seed(1))
+    moved, _ = warp(pair.b, pair.flow)
+    error = (moved - pair.a).abs().mean(1, keepdim=True)
+    seen = (error * pair.visible).sum() / pair.visible.sum()
+    hidden = (error * (1 - pair.visible)).sum() / (1 - pair.visible).sum()
+    still = ((pair.b - pair.a).abs().mean(1, keepdim=True) * pair.visible).sum() / pair.visible.sum()
+    assert seen < 0.35 * still and hidden > 5 * seen
+
+
+def test_a_shift_hides_what_an_occluder_covers():
+    size = 32
+    chance = Chance(torch.Generator().manual_seed(0), 1)
+    still, moving = torch.zeros(1, 2, size, size), torch.zeros(1, 2, size, size)
+    moving[:, 0] = 6
+    texture, mask = torch.zeros(1, 3, size, size), torch.zeros(1, 1, size, size)
+    mask[..., 8:16, 16:24] = 1
+    below = place_layer(chance, texture, torch.ones_like(mask), still, (1.0, 1.0))
+    above = place_layer(chance, texture + 1, mask, moving, (1.0, 1.0))
+    visible = composed([below, above]).visible[0, 0]
+    # The occluder is at columns 10..17 in frame a and at 16..23 in frame b.
+    assert (visible[8:16, 18:24] == 0).all()
+    assert (visible[8:16, 10:18] == 1).all()
+    assert (visible[20:30, :] == 1).all()
+
+
+def test_an_occluder_has_an_inside_and_an_outside():
+    mask = blob(Chance(torch.Generator().manual_seed(0), 8), 64)
+    assert ((mask > 0.9) | (mask < 0.1)).float().mean() > 0.8 and (mask > 0.9).any(3).any(2).any(1).sum() >= 6
+
+
+def test_the_same_seed_gives_the_same_pairs():
+    first, second = (make_pairs(faces_of(4), Motion(), torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first.a, second.a) and torch.equal(first.flow, second.flow)
+
+
+def test_zero_flow_errs_by_the_length_of_the_motion():
+    pictures = ((faces_of(8) + 1) * 127.5).byte()
+    pair = next(synthetic_pairs(pictures, 4, CLEAN))
+    errors = end_point_errors(zero_flow, iter([pair]))
+    length = torch.linalg.vector_norm(pair.flow, dim=1, keepdim=True)
+    assert errors["epe"] == pytest.approx(
+        ((length * pair.visible).sum() / pair.visible.sum()).item(), rel=1e-4
+    )
+    assert errors["all"] == pytest.approx(length.mean().item(), rel=1e-4)
+
+
+def test_real_frames_are_moved_by_a_flow_that_dis_finds(face_folder):
+    frames = clip_frames(face_folder / "pictures", 2, 128)
+    judged = estimators(None, [])
+    dis, zero = (end_point_errors(judged[n], real_pairs(frames, 1))["epe"] for n in ("dis-medium-x2", "zero"))
+    assert dis < 0.5 * zero
+
+
+def test_later_updates_weigh_more_and_hidden_points_less():
+    truth = torch.zeros(1, 2, 4, 4)
+    visible = torch.ones(1, 1, 4, 4)
+    pair = MotionPair(truth, truth, truth, visible)
+    wrong, right = truth + 1, truth
+    assert sequence_loss([wrong, right], pair, 0.8, 0.3) == pytest.approx(0.8)
+    assert sequence_loss([right, wrong], pair, 0.8, 0.3) == pytest.approx(1.0)
+    unseen = MotionPair(truth, truth, truth, 0 * visible)
+    assert sequence_loss([wrong], unseen, 0.8, 0.3) == pytest.approx(0.3)
+
+
+def test_the_rate_rises_then_falls():
+    rates = [rate_at(share / 100) for share in range(101)]
+    assert rates[0] < 0.1 and max(rates) > 0.95 and rates.index(max(rates)) <= 3 and rates[-1] < 0.03
+
+
+def test_two_steps_then_two_more_and_the_asset(two_steps):
+    pictures = ((faces_of(6, 128) + 1) * 127.5).byte()
+    settings = FlowSettings(batch=1, updates=1, test_pairs=1)
+    for expected in (2, 4):
+        torch.manual_seed(0)
+        module = FlowTraining(pictures, pictures, settings, Motion())
+        before = {k: v.clone() for k, v in module.network.state_dict().items()}
+        run(module, two_steps, {})
+        assert int(module.taken) == expected
+        assert any(not torch.equal(before[k], v) for k, v in module.network.state_dict().items())
+    rows = [json.loads(line) for line in (two_steps.out / REPORTS).read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4] and rows[1]["minutes"] >= rows[0]["minutes"]
+    assert {"raft/epe", "zero/epe", "dis/epe"} <= set(rows[0])
+    flow = read_flow(two_steps.out / ASSET)
+    a, b = faces_of(2, 128).split(1)
+    a.requires_grad_()
+    flow(a, b).sum().backward()
+    assert flow.updates == 1 and a.grad is not None and a.grad.abs().sum() > 0
+
+
+def test_a_flow_must_beat_dis_and_not_lose_on_real_frames():
+    dis = {"epe": 1.0}
+    good, slow = {"epe": 0.9}, {"epe": 1.2}
+    names = "dis-medium-x2", "raft-small-8-x1"
+    synthetic = dict(zip(names, (dis, good), strict=True))
+    assert verdict(synthetic, {"clip": dict(zip(names, (dis, good), strict=True))}) == {names[1]: True}
+    assert verdict(synthetic, {"clip": dict(zip(names, (dis, slow), strict=True))}) == {names[1]: False}

@@ -1,0 +1,254 @@
+"""GAN, encoder and classifier: two steps each, going on, and the parts they are made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.zoo import train_gan
+from experiments.zoo.augment import adapted, augment, gray, hue_rotation, input_changes
+from experiments.zoo.faces import to_range
+from experiments.zoo.frechet import Gaussian, frechet_distance
+from experiments.zoo.networks import encode_all, load_parts, read_generator, save_parts
+from experiments.zoo.rebase import (
+    centred_on,
+    load_basis,
+    principal_basis,
+    rebase_encoder,
+    rebase_generator,
+    save_basis,
+)
+from experiments.zoo.reconstruction import LADDERS, distorted, ladder_order
+from experiments.zoo.running import REPORTS, run
+from experiments.zoo.train_classifier import ClassifierTraining, flip_rate, read_classifier
+from experiments.zoo.train_encoder import EncoderSettings, EncoderTraining, delta_penalty
+from experiments.zoo.train_gan import GanSettings, GanTraining, path_lengths, r1_penalty
+from tempcons.models.discriminator import Discriminator
+from tempcons.models.face_encoder import FaceEncoder
+from tempcons.models.stylegan2 import Generator
+
+CHANNELS = {4: 8, 8: 8, 16: 4, 32: 4}
+SETTINGS = GanSettings(batch=8, judged_pictures=8, path_length=1.0, alone=0.0)
+
+
+def networks(n_mlp: int = 2, size: int = 16) -> tuple[Generator, Discriminator]:
+    torch.manual_seed(0)
+    generator = Generator(size, 16, n_mlp, CHANNELS)
+    for noise in generator.const_noises():
+        noise.zero_()
+    return generator, Discriminator(size, CHANNELS)
+
+
+def codes_of(generator: Generator, count: int) -> torch.Tensor:
+    return torch.randn(count, generator.n_latent, 16, generator=torch.Generator().manual_seed(1))
+
+
+def gan(few_faces, codes: bool = True) -> GanTraining:
+    generator, judge = networks()
+    known = codes_of(generator, len(few_faces.training)).half() if codes else None
+    return GanTraining(few_faces, generator, judge, SETTINGS, known)
+
+
+class Colours(torch.nn.Module):
+    """Stands for the perceptual network, which needs larger pictures."""
+
+    def _taps(self, pictures: torch.Tensor) -> tuple[torch.Tensor]:
+        return (pictures,)
+
+
+@pytest.fixture
+def plain_features(monkeypatch):
+    """Features that need no weights."""
+    monkeypatch.setattr(train_gan, "Lite0Distance", Colours)
+
+
+@pytest.mark.parametrize("codes", [True, False])
+def test_the_gan_takes_two_steps_and_goes_on(few_faces, two_steps, plain_features, codes):
+    for expected in (2, 4):
+        module = gan(few_faces, codes)
+        before = {k: v.clone() for k, v in module.state_dict().items()}
+        run(module, two_steps, {})
+        assert int(module.taken) == expected
+        changed = {k.split(".")[0] for k, v in module.state_dict().items() if not torch.equal(before[k], v)}
+        assert {"generator", "discriminator", "average"} <= changed
+    rows = [json.loads(line) for line in (two_steps.out / REPORTS).read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4] and np.isfinite(rows[-1]["frechet/gray"])
+    kept = read_generator(two_steps.out / "generator.safetensors")
+    wanted = module.average.synthesis(codes_of(kept, 2), "none")
+    assert (kept.synthesis(codes_of(kept, 2), "none") - wanted).abs().max() < 0.05
+    parts = load_parts(two_steps.out / "parts")
+    assert parts["taken"] == 4 and any(k.startswith("discriminator.") for k in parts)
+    assert (two_steps.out / "samples.png").exists()
+
+
+def test_only_the_discriminator_learns_at_first(few_faces, two_steps, plain_features):
+    module = gan(few_faces)
+    module.settings = replace(SETTINGS, alone=0.5)
+    before = {k: v.clone() for k, v in module.generator.state_dict().items()}
+    run(module, two_steps, {})
+    assert all(torch.equal(before[k], v) for k, v in module.generator.state_dict().items())
+
+
+def test_colour_is_judged_against_coloured_faces_only(few_faces):
+    module = gan(few_faces)
+    n = module.in_colour
+    assert n == 2
+    training_colour = few_faces.colour[~few_faces.held]
+    chosen = module.indices(torch.Generator().manual_seed(0))
+    assert training_colour[chosen[:n].numpy()].all()
+    pictures = torch.rand(8, 3, 16, 16) * 2 - 1
+    seen = module.judged(pictures, torch.Generator().manual_seed(0))
+    assert torch.equal(seen[:n], pictures[:n])
+    assert torch.allclose(seen[n:, 0], seen[n:, 2])
+
+
+def test_half_of_the_pictures_should_show_faces(few_faces):
+    module = gan(few_faces)
+    drawn = module.draw(torch.Generator().manual_seed(0))
+    assert drawn.known.tolist() == [1, 3, 5, 7] and len(drawn.faces) == 4
+
+
+def test_rebasing_keeps_the_pictures_and_gives_codes_unit_variance():
+    generator, _ = networks(n_mlp=0)
+    mixing = torch.randn(16, generator.n_latent * 16, generator=torch.Generator().manual_seed(2))
+    latent = torch.randn(400, 16, generator=torch.Generator().manual_seed(3))
+    codes = (latent @ mixing).view(400, generator.n_latent, 16) + 2
+    basis = principal_basis(codes, 16)
+    rebased = rebase_generator(generator, basis, networks(n_mlp=2)[0])
+    new = basis.to_w(codes)
+    assert (
+        torch.allclose(generator.synthesis(codes[:4]), rebased.synthesis(new[:4]), atol=1e-3)
+        and rebased.n_mlp == 2
+    )
+    # The codes have 16 directions in all, so one vector w drives all rows.
+    assert (new - new.mean(1, keepdim=True)).abs().max() < 1e-2
+    assert torch.allclose(new.mean(1).var(0), torch.ones(16), atol=1e-2)
+
+
+def test_mapped_noise_draws_what_codes_draw():
+    latent = torch.randn(500, 16, generator=torch.Generator().manual_seed(3))
+    codes = (latent @ torch.randn(16, 96, generator=torch.Generator().manual_seed(2))).view(500, 6, 16) + 2
+    generator, _ = networks(n_mlp=2)
+    with torch.no_grad():
+        mapped = generator.style(torch.randn(4000, 16, generator=torch.Generator().manual_seed(4)))
+    basis = centred_on(principal_basis(codes, 16), mapped)
+    drawn = basis.mean + torch.einsum("lkd,nd->nlk", basis.directions, mapped)
+    assert torch.allclose(drawn.mean(0), codes.mean(0), atol=1e-3)
+    assert 0.7 < (drawn - drawn.mean(0)).norm() / (codes - codes.mean(0)).norm() / (4000 / 500) ** 0.5 < 1.4
+
+
+def test_the_encoder_goes_along(tmp_path):
+    torch.manual_seed(0)
+    encoder = FaceEncoder(6, 16, head_channels=4)
+    encoder.latent_avg.normal_()
+    pictures = (torch.rand(300, 3, 32, 32) * 255).byte()
+    codes = encode_all(encoder, pictures).float()
+    basis = principal_basis(codes, 16)
+    save_basis(basis, tmp_path / "basis.safetensors")
+    rebased = rebase_encoder(encoder, load_basis(tmp_path / "basis.safetensors"))
+    # Codes come in half precision, the encoder does not.
+    exact = encoder(to_range(pictures[:8]))
+    assert torch.allclose(rebased(to_range(pictures[:8])), basis.to_w(exact), atol=1e-2)
+
+
+def test_no_augmentation_changes_nothing_and_all_of_it_lets_gradients_through():
+    pictures = (torch.rand(6, 3, 16, 16) * 2 - 1).requires_grad_()
+    assert augment(pictures, 0.0, torch.Generator()) is pictures
+    changed = augment(pictures, 1.0, torch.Generator().manual_seed(0))
+    assert changed.shape == pictures.shape and (changed - pictures).abs().mean() > 0.1
+    changed.sum().backward()
+    assert pictures.grad is not None and (pictures.grad != 0).float().mean() > 0.5
+
+
+def test_turning_the_hue_keeps_gray():
+    turned = hue_rotation(torch.tensor([0.0, 1.0]))
+    assert torch.allclose(turned[0], torch.eye(3), atol=1e-6)
+    assert torch.allclose(turned[1] @ torch.ones(3), torch.ones(3), atol=1e-6)
+
+
+def test_augmentation_follows_how_sure_the_discriminator_is():
+    assert adapted(0.5, 0.9, 1000, 0.6, 100_000) == pytest.approx(0.51)
+    assert adapted(0.0, 0.1, 1000, 0.6, 100_000) == 0.0 and adapted(1.0, 0.9, 1000, 0.6, 100_000) == 1.0
+
+
+def test_only_gray_pictures_are_tinted():
+    pictures = gray(torch.rand(64, 3, 16, 16) - 0.5)
+    tintable = torch.arange(64) % 2 == 0
+    changed = input_changes(pictures, tintable, torch.Generator().manual_seed(0))
+    spread = (changed.amax(1) - changed.amin(1)).amax(dim=(1, 2))
+    assert spread[1::2].max() < 1e-5 and 0.2 < (spread[::2] > 0.01).float().mean() < 0.8
+
+
+def test_the_penalties():
+    _, judge = networks()
+    real = torch.rand(4, 3, 16, 16)
+    assert r1_penalty(judge, real) > 0 and r1_penalty(judge, real).requires_grad
+    codes = torch.randn(2, 5, 3, requires_grad=True)
+    weight = torch.randn(5, 3)
+    lengths = path_lengths(
+        (codes * weight).sum((1, 2)).view(2, 1, 1, 1).expand(-1, 3, 4, 4),
+        codes,
+        torch.Generator().manual_seed(0),
+    )
+    noise = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).sum((1, 2, 3)) / 4
+    assert torch.allclose(lengths, noise.abs() * weight.square().sum(1).mean().sqrt(), rtol=1e-4)
+    assert delta_penalty(torch.ones(2, 5, 3)) == 0 and delta_penalty(codes.detach()) > 0
+
+
+@pytest.mark.parametrize("adversarial", [0.0, 0.1])
+def test_the_encoder_takes_two_steps_and_goes_on(few_faces, two_steps, adversarial):
+    found = replace(few_faces, pictures=few_faces.pictures.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    settings = EncoderSettings(batch=4, perceptual=0.0, adversarial=adversarial, test_pictures=8)
+    for expected in (2, 4):
+        generator, judge = networks(size=32)
+        encoder = FaceEncoder(generator.n_latent, 16, head_channels=2)
+        module = EncoderTraining(found, generator, encoder, judge if adversarial else None, settings)
+        fixed = {k: v.clone() for k, v in generator.state_dict().items()}
+        run(module, two_steps, {})
+        assert int(module.taken) == expected
+        assert all(torch.equal(fixed[k], v) for k, v in generator.state_dict().items())
+    last = json.loads((two_steps.out / REPORTS).read_text().splitlines()[-1])
+    assert last["psnr_db"] > 0 and last["sharpness_share_median"] > 0
+    assert (two_steps.out / "encoder.safetensors").exists()
+
+
+def test_the_classifier_takes_two_steps_and_judges_flips(few_faces, two_steps):
+    for expected in (2, 4):
+        module = ClassifierTraining(few_faces, 8, 1e-3, width=4)
+        run(module, two_steps, {})
+        assert int(module.taken) == expected
+    last = json.loads((two_steps.out / REPORTS).read_text().splitlines()[-1])
+    assert 0 <= last["balanced_accuracy"] <= 1
+    network = read_classifier(two_steps.out / "classifier.safetensors")
+    with torch.no_grad():
+        list(network.parameters())[-1].copy_(torch.tensor([1e3, 0, 0, 0]))
+    before = torch.zeros(4, 3, 16, 16)
+    assert flip_rate(network, before, before, "happiness") == {"flip_rate": 0.0, "judged": 4}
+    assert flip_rate(network, before, before, "neutral")["judged"] == 0
+
+
+def test_the_distance_of_two_gaussians():
+    one = Gaussian(np.zeros(2), np.eye(2), 10)
+    other = Gaussian(np.array([3.0, 4.0]), 4 * np.eye(2), 10)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-3)
+    assert frechet_distance(one, other) == pytest.approx(25 + 2, abs=1e-3)
+
+
+def test_every_ladder_rises_for_the_squared_difference():
+    pictures = torch.nn.functional.interpolate(torch.rand(4, 3, 8, 8), (64, 64), mode="bilinear") - 0.5
+    order = ladder_order(lambda x, y: (x - y).square().mean(dim=(1, 2, 3)), pictures)
+    assert set(order) == set(LADDERS) and all(share == 1 for share in order.values())
+    assert torch.equal(distorted(pictures, "shift", 1)[..., 1:], pictures[..., :-1])
+
+
+def test_parts_are_small_and_whole(tmp_path):
+    tensors = {f"w{k}": torch.randn(10, 10) for k in range(7)} | {"count": torch.tensor(3)}
+    written = save_parts(tensors, tmp_path, part_bytes=450)
+    assert len(written) == 4
+    found = load_parts(tmp_path)
+    assert found.keys() == tensors.keys() and found["count"] == 3
+    assert torch.allclose(found["w6"], tensors["w6"], atol=1e-2)
