@@ -79,7 +79,23 @@ def test_latent_phase_moves_codes_and_leaves_the_generator(tmp_path):
     refined = phase.refined_codes(edited.codes)
     assert refined.shape == codes.shape
     assert (refined - first).abs().max() > 1e-4
-    assert logged.terms == {"photo", "eps", "rf"}
+    assert logged.terms == {"photo", "eps", "rf", "target", "sharp"}
+
+
+def test_latent_phase_of_the_paper_has_its_three_terms(tmp_path):
+    edited = tiny_edited()
+    phase = latent_phase(edited, tiny_hyper(lambda_target=0.0, lambda_sharp=0.0))
+    assert train(phase, edited, tmp_path).terms == {"photo", "eps", "rf"}
+
+
+def test_latent_phase_is_pulled_to_its_target_alone(tmp_path):
+    edited = tiny_edited()
+    phase = latent_phase(
+        edited, tiny_hyper(lambda_photo=0.0, lambda_eps=0.0, lambda_rf=0.0, lambda_sharp=0.0)
+    )
+    mapper = state_copy(phase.mapper)
+    assert train(phase, edited, tmp_path).terms == {"rf", "target"}
+    assert changed(phase.mapper, mapper)
 
 
 def test_latent_phase_starts_from_the_direct_edit():
