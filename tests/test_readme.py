@@ -41,11 +41,12 @@ QUICK = [
     "metrics.every_epochs=0",
     "trainer.accelerator=cpu",
 ]
-# Files that the README talks of, and what needs an account and a network.
+# Files that the README talks of, what needs an account and a network, and a length that is long here.
 STAND_INS = {
     "=some.mp4": "={base}/some.mp4",
     "=folder/": "={base}/folder/",
     "logger.wandb=online": "logger.wandb=offline",
+    "clip.num_frames=60": f"clip.num_frames={FRAMES}",
 }
 
 
