@@ -23,6 +23,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from tempcons.training.computing import tf32
 from tempcons.training.logging import LoggerConfig, run_log
 
 CHECKPOINT = "last.ckpt"
@@ -195,14 +196,14 @@ def run(module: ZooModule, piece: Piece, settings: dict[str, Any], seed: int = 0
     """Train ``module`` for one piece, from the checkpoint in ``piece.out`` if there is one."""
     if piece.threads is not None:
         torch.set_num_threads(piece.threads)
-    # On a GPU: matrix products in TF32, as convolutions are.
-    torch.set_float32_matmul_precision("high")
     piece.out.mkdir(parents=True, exist_ok=True)
     last = piece.out / CHECKPOINT
     pl.seed_everything(seed, verbose=False)
     number = len(list((piece.out / "csv").glob("piece*"))) if (piece.out / "csv").exists() else 0
     told = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
+    # Matrix products in TF32, as convolutions are.
     with (
+        tf32(True),
         warnings.catch_warnings(),
         run_log(LoggerConfig(piece.wandb), piece.out, piece.out.name, told) as log,
     ):
