@@ -250,7 +250,7 @@ def write_full(config: Config, folder: Path, prepared: Prepared, full: FullFrame
 
 def panels(config: Config, edited: Edited, optimised: Optimised, family: Family) -> dict[str, Masks]:
     """Masks and flow of some frames: of the target, and of the phases whose losses needed flow."""
-    solved = config.hyper.lambda_target and config.hyper.target != "direct" and optimised.frames()
+    solved = config.hyper.solves_target and optimised.frames()
     found = {TARGET: target_masks(edited, family)} if solved else {}
     return {name: masks for name, masks in {**found, **recorded_masks(config, optimised)}.items() if masks}
 

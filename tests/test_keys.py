@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from torchvision.models import alexnet
 
 from tempcons import opening, pipeline
 from tempcons.family import FamilyConfig, FlowConfig, depends_on, load_family
+from tempcons.forecast.plan import Lookup, NotMadeError
 from tempcons.schema import Config, parse
-from tempcons.store.artefact import MANIFEST, Store, make_key
+from tempcons.store.artefact import Store, make_key
 from tempcons.sweep.naming import FILES, job_key
 from tempcons.weights import assets, registry
 
@@ -146,19 +147,6 @@ NOT_IN_A_KEY = {
 }
 
 
-class ChangedError(Exception):
-    """A stage that can't be reused."""
-
-
-class Watch(Store):
-    """Reuses what is there and makes nothing."""
-
-    def produce(self, stage: str, depends: dict[str, Any], make: Callable, resumable: bool = False) -> Path:
-        if not (self.root / stage / make_key(stage, depends) / MANIFEST).exists():
-            raise ChangedError(stage)
-        return super().produce(stage, depends, make, resumable)
-
-
 @dataclass
 class Base:
     """A finished run's cache, the configuration that made it, and families loaded so far."""
@@ -189,8 +177,8 @@ class Base:
     def first_changed(self, name: str, value: Any) -> str | None:
         """The first stage that is not reused when a setting has another value."""
         try:
-            self.run(self.parsed(**{name: value}), Watch)
-        except ChangedError as changed:
+            self.run(self.parsed(**{name: value}), Lookup)
+        except NotMadeError as changed:
             return str(changed)
         return None
 

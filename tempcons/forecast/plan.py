@@ -134,7 +134,7 @@ def phase_steps(phase: str, recipe: str, hyper: Hyper) -> list[Step]:
     """Phases 1 and 2, as far as ``phase`` names them, with the target that they learn."""
     chosen = [(n, phases) for n, phases in ((1, LATENT_PHASES), (2, GENERATOR_PHASES)) if phase in phases]
     own = [Step(f"phase{n}", f"phase {n} ({recipe})", hyper=hyper) for n, _ in chosen]
-    if own and hyper.lambda_target and hyper.target != "direct":
+    if own and hyper.solves_target:
         own = [Step("target", f"target ({recipe})", hyper=hyper), *own]
     return own
 

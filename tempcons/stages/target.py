@@ -22,7 +22,7 @@ def run(edited: Edited, family: Family, hyper: Hyper, store: Store) -> Target:
 
     The direct edit's own frames where the recipe has ``target: direct``, or no weight on it.
     """
-    if not hyper.lambda_target or hyper.target == "direct":
+    if not hyper.solves_target:
         return Target(edited.frames, edited.key)
     weights = hyper.target_anchor, hyper.target_data
     depends = {

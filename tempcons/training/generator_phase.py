@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable
 
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from tempcons.losses.local_regularisation import local_regularisation_loss, move_code
@@ -14,8 +13,7 @@ from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
 from tempcons.training.hyper import Hyper
 from tempcons.training.pairs import Batch
-from tempcons.training.phase import ConsistencyPhase, stack_pair
-from tempcons.training.schedule import scheduled
+from tempcons.training.phase import ConsistencyPhase, Optimisers, stack_pair
 
 CodeSampler = Callable[[int, torch.Generator], Tensor]
 
@@ -106,10 +104,6 @@ class GeneratorTunePhase(ConsistencyPhase):
             return self.sample_codes(count, random)
         return self.part.take(self.sample_codes(self.part.pairs, random))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer | OptimizerLRScheduler:
+    def configure_optimizers(self) -> Optimisers:
         trained = [p for p in self.generator.parameters() if p.requires_grad]
-        phase2 = self.hyper.phase2
-        optimiser = torch.optim.Adam(trained, lr=phase2.lr)
-        if phase2.schedule == "constant":
-            return optimiser
-        return scheduled(optimiser, int(self.trainer.estimated_stepping_batches), phase2.schedule)
+        return self.optimiser(trained, self.hyper.phase2)

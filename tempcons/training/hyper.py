@@ -73,6 +73,11 @@ class Hyper:
     phase1: PhaseHyper
     phase2: PhaseHyper
 
+    @property
+    def solves_target(self) -> bool:
+        """Whether the phases are pulled to a video that is solved for first."""
+        return bool(self.lambda_target) and self.target != "direct"
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if isinstance(value, float) and not 0 <= value < math.inf:

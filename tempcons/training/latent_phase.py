@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from tempcons.losses.residual import residual_loss, update_codes
@@ -11,8 +10,7 @@ from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
 from tempcons.training.hyper import Hyper
 from tempcons.training.pairs import Batch
-from tempcons.training.phase import ConsistencyPhase, stack_pair
-from tempcons.training.schedule import scheduled
+from tempcons.training.phase import ConsistencyPhase, Optimisers, stack_pair
 
 
 class LatentMLPPhase(ConsistencyPhase):
@@ -64,11 +62,5 @@ class LatentMLPPhase(ConsistencyPhase):
         terms["rf"] = self.hyper.lambda_rf * residual_loss(frame, anchor)
         return self.total(terms)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer | OptimizerLRScheduler:
-        optimiser, phase1 = (
-            torch.optim.Adam(self.mapper.parameters(), lr=self.hyper.phase1.lr),
-            self.hyper.phase1,
-        )
-        if phase1.schedule == "constant":
-            return optimiser
-        return scheduled(optimiser, int(self.trainer.estimated_stepping_batches), phase1.schedule)
+    def configure_optimizers(self) -> Optimisers:
+        return self.optimiser(self.mapper.parameters(), self.hyper.phase1)

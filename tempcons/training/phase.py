@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
 
 from tempcons.losses.outside_mask import outside_mask_loss
 from tempcons.losses.photometric import PairGeometry, consistency_loss, photometric_loss, warp_pair
@@ -14,10 +16,13 @@ from tempcons.losses.temporal_target import sharpness_loss, target_loss
 from tempcons.models.perceptual import FeatureDistance, Features
 from tempcons.training.feature_cache import FeatureCache
 from tempcons.training.flow_masks import FlowMaskCallback
-from tempcons.training.hyper import Hyper
+from tempcons.training.hyper import Hyper, PhaseHyper
 from tempcons.training.mask_panels import MaskRecorder
 from tempcons.training.pairs import AnchorPairDataModule, Batch, StepPart
+from tempcons.training.schedule import scheduled
 from tempcons.training.trained_part import TrainedPart
+
+Optimisers = torch.optim.Optimizer | OptimizerLRScheduler
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,13 @@ class ConsistencyPhase(TrainedPart):
             sharp = [sharpness_loss(*both) for both in zip(pictures, batch["direct"], strict=True)]
             terms["sharp"] = hyper.lambda_sharp * torch.stack(sharp).mean()
         return terms
+
+    def optimiser(self, parameters: Iterable[nn.Parameter], own: PhaseHyper) -> Optimisers:
+        """Adam over a phase's parameters, at the rate and schedule of its recipe."""
+        adam = torch.optim.Adam(parameters, lr=own.lr)
+        if own.schedule == "constant":
+            return adam
+        return scheduled(adam, int(self.trainer.estimated_stepping_batches), own.schedule)
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """Sum of the terms, each logged as an epoch mean."""
