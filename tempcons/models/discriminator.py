@@ -49,7 +49,7 @@ class DownConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         padding = self.padding
         if self.down:
-            x = filter2d(F.pad(x, (padding + 1,) * 4), self.resample_filter)
+            x = filter2d(x, self.resample_filter, padding + 1)
             padding = 0
         x = F.conv2d(x, self.weight * self.scale, stride=2 if self.down else 1, padding=padding)
         if self.bias is not None:

@@ -56,11 +56,11 @@ def blur_kernel(gain: float = 1.0) -> Tensor:
     return kernel / kernel.sum() * gain
 
 
-def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve each channel of (B, C, H, W) with a (k, k) kernel, no padding (true convolution)."""
+def filter2d(x: Tensor, kernel: Tensor, padding: int = 0) -> Tensor:
+    """Convolve each channel of (B, C, H, W) with a (k, k) kernel, zeros around (true convolution)."""
     channels = x.shape[1]
     weight = kernel.flip(0, 1).to(x.dtype).expand(channels, 1, *kernel.shape)
-    return F.conv2d(x, weight, groups=channels)
+    return F.conv2d(x, weight, padding=padding, groups=channels)
 
 
 def upsample2(x: Tensor, kernel: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class Blur(nn.Module):
         self.register_buffer("kernel", blur_kernel(4.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return filter2d(F.pad(x, (1, 1, 1, 1)), self.kernel)
+        return filter2d(x, self.kernel, padding=1)
 
 
 class Upsample(nn.Module):

@@ -49,11 +49,13 @@ def test_exact_is_the_default_and_changes_nothing():
 def test_fast_is_all_switches():
     config = parsed("speed=fast")
     assert config.hyper.regularise_every == 2 * parsed().hyper.regularise_every
-    assert config.speed.trainer(config.trainer).precision == "bf16-mixed"
-    assert config.trainer.precision == "32-true"  # of the inversion, which stays as it is
+    assert config.speed.trainer(config.trainer).precision == config.trainer.precision
+    half = parsed("speed=fast", "speed.precision=bf16-mixed")
+    assert half.speed.trainer(half.trainer).precision == "bf16-mixed"
+    assert half.trainer.precision == "32-true"  # of the inversion, which stays as it is
     assert config.comparison == parsed().comparison
     large = parsed("speed=fast", "family=ffhq", "edit=eyeglasses", "inversion=pti")
-    assert (large.speed.perceptual_size, large.speed.flow_updates) == (large.family.flow.size, 6)
+    assert (large.speed.perceptual_size, large.speed.flow_updates) == (large.family.flow.size, 4)
 
 
 def test_a_switch_by_itself():
