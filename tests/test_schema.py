@@ -31,6 +31,7 @@ from tempcons.training.hyper import PhaseHyper
     (["mask_detach=1"], "mask_detach = 1.*bool"),
     (["phase1=3"], "phase1 = 3.*settings"),
     (["lambda_r=-1"], "lambda_r = -1.*negative"),
+    (["lambda_r=0", "lambda_target=0", "lambda_sharp=0"], "weights of the losses are 0.*lambda_photo"),
     (["lambda_eps=-0.5"], "lambda_eps = -0.5.*negative"),
     (["alpha=-0.04"], "alpha = -0.04.*negative"),
     (["phase1.lr=0"], "phase1 has lr 0"),

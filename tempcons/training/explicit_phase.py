@@ -58,10 +58,11 @@ class ExplicitCodePhase(ConsistencyPhase):
         at = [self.position[frame_id] for frame_id in stack_pair(batch["frame_ids"]).tolist()]
         residual = self.residual[at]
         codes = update_codes(stack_pair(batch["codes"]), residual, 1.0)
-        terms = self.consistency_terms(self.pair_of(self.generator.synthesis(codes), batch))
+        pair = self.pair_of(self.generator.synthesis(codes), batch)
+        terms = self.consistency_terms(pair)
         anchor, frame = residual.chunk(2)
         terms["rf"] = self.hyper.lambda_rf * residual_loss(frame, anchor)
-        return self.total(terms)
+        return self.total(terms, pair.pictures)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam([self.residual], lr=self.lr)

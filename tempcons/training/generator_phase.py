@@ -83,7 +83,7 @@ class GeneratorTunePhase(ConsistencyPhase):
         every = self.hyper.regularise_every
         if self.hyper.lambda_r and self.global_step % every == 0:
             terms["r"] = every * self.hyper.lambda_r * self.local_regularisation(codes)
-        return self.total(terms)
+        return self.total(terms, pair.pictures)
 
     def local_regularisation(self, codes: Tensor) -> Tensor:
         """L_r at one code near each of the anchors' (B of the 2B codes, alternating with the others')."""

@@ -22,6 +22,10 @@ class PhaseHyper:
     schedule: str = "constant"
 
 
+# Without any of these there is nothing to learn.
+LOSS_WEIGHTS = ("lambda_photo", "lambda_eps", "lambda_r", "lambda_m", "lambda_target", "lambda_sharp")
+
+
 @dataclass(frozen=True)
 class Hyper:
     """A recipe for one domain.
@@ -82,6 +86,10 @@ class Hyper:
         for name, value in vars(self).items():
             if isinstance(value, float) and not 0 <= value < math.inf:
                 raise ConfigError("config", f"{name} = {value}", "finite, and not negative")
+        if not any(getattr(self, name) for name in LOSS_WEIGHTS):
+            raise ConfigError(
+                "config", "all weights of the losses are 0", f"set one of {', '.join(LOSS_WEIGHTS)}"
+            )
         if self.regularise_every < 1:
             raise ConfigError("config", f"regularise_every = {self.regularise_every}", "1 or more")
         for name, phase in (("phase1", self.phase1), ("phase2", self.phase2)):

@@ -60,7 +60,7 @@ class LatentMLPPhase(ConsistencyPhase):
         terms = self.consistency_terms(pair) | self.target_terms(pair, batch)
         anchor, frame = residual.chunk(2)
         terms["rf"] = self.hyper.lambda_rf * residual_loss(frame, anchor)
-        return self.total(terms)
+        return self.total(terms, pictures)
 
     def configure_optimizers(self) -> Optimisers:
         return self.optimiser(self.mapper.parameters(), self.hyper.phase1)

@@ -196,11 +196,15 @@ class ConsistencyPhase(TrainedPart):
             return adam
         return scheduled(adam, int(self.trainer.estimated_stepping_batches), own.schedule)
 
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
-        """Sum of the terms, each logged as an epoch mean."""
+    def total(self, terms: dict[str, Tensor], pictures: Tensor) -> Tensor:
+        """Sum of the terms, each logged as an epoch mean.
+
+        A step without any (L_r alone has a weight, and is not evaluated in each) has a loss of 0 that still
+        hangs on the ``pictures``, so that optimiser, counters and other processes see a step like all others.
+        """
         if self.part is not None:
             terms = {name: self.part.weight * value for name, value in terms.items()}
-        loss = torch.stack(list(terms.values())).sum()
+        loss = torch.stack(list(terms.values())).sum() if terms else 0 * pictures.sum()
         logged = {f"loss/{k}": v.detach() for k, v in terms.items()}
         how: dict[str, Any] = {"on_epoch": True, "on_step": False, "sync_dist": self.part is not None}
         self.log_dict(logged, batch_size=1, **how)

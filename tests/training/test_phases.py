@@ -190,6 +190,17 @@ def test_terms_with_weight_zero_are_left_out(tmp_path):
     assert logged.terms == {"photo", "eps"}
 
 
+def test_a_step_without_any_term_is_a_step_like_others(tmp_path):
+    edited = tiny_edited("out")
+    off = {"lambda_photo": 0.0, "lambda_eps": 0.0, "lambda_target": 0.0, "lambda_sharp": 0.0}
+    phase = generator_phase(edited, tiny_hyper(lambda_r=1.0, regularise_every=3, **off))
+    before = state_copy(phase.generator)
+    logged = train(phase, edited, tmp_path)
+    assert logged.terms == {"r"}
+    # The regularisation alone holds the generator where it is.
+    assert not changed(phase.generator, before)
+
+
 def test_regulariser_every_other_step_weighs_double():
     edited = tiny_edited()
     phase = generator_phase(edited, tiny_hyper(regularise_every=2))
