@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -66,6 +67,18 @@ def test_the_long_clip_names_a_disk_that_is_too_small(tmp_path, monkeypatch):
     [row] = surroundings.long_clip(tmp_path, [])
     assert row["what"] == "skipped" and "GB needed" in row["why"] and str(tmp_path) in row["why"]
     assert "GB needed" in bench.also(row)
+
+
+def test_the_first_bar_is_waited_for_on_a_terminal():
+    ours, its = os.openpty()
+    os.write(its, b"settings are read\nreading fra")
+    os.write(its, b"mes 0/32\n")
+    surroundings.wait_for(surroundings.FIRST_BAR, ours)
+    os.write(its, b"an error\n")
+    os.close(its)
+    with pytest.raises(RuntimeError, match=r"never showed 'reading frames'(.|\n)*an error"):
+        surroundings.wait_for(surroundings.FIRST_BAR, ours)
+    os.close(ours)
 
 
 def test_settings():
