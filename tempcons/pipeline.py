@@ -109,15 +109,8 @@ def run(config: Config, folder: Path, opening: Opening | None = None) -> dict[st
     family = load_family(config.family, pick_device(config.trainer.accelerator), config.inversion.encoder)
     with run_log(config.logger, folder, run_name(config, folder), config.composed) as logs:
         prepared = prepare(config, opening.clip, family, store)
-        bench = set_up(config, prepared, family, store)
-        # Made elsewhere: whether it fits the clip should be known before the costly stages.
-        ready, others = split(beside(config))
-        compared = baselines.run(ready, prepared.edited, family, bench)
-        optimised = optimise(config, prepared.edited, family, store, logs)
-        compared |= baselines.run(others, prepared.edited, family, bench)
-        variants = {"direct": prepared.edited.frames, **optimised.frames(), **compared}
-        variants |= evaluate.controls(prepared.edited, family, store)
-        measured = evaluate.run(prepared.edited, variants, family)
+        optimised, compared = results(config, prepared, family, store, logs)
+        measured = figures_of(prepared, optimised, compared, family, store)
         full = put_back(config, prepared, optimised, family, store, logs)
         shown = {name: compared[name] for name in config.baselines}
         files = write_results(config, folder, prepared, shown, optimised, measured, full, family, store)
@@ -161,6 +154,31 @@ def prepare(config: Config, taken: Clip, family: Family, store: Store) -> Prepar
     )
     edited = with_windows(edited, aligned.scenes, config.anchors, config.anchor)
     return Prepared(taken, aligned, latents, edited)
+
+
+def results(
+    config: Config, prepared: Prepared, family: Family, store: Store, logs: RunLog
+) -> tuple[Optimised, dict[str, FrameStore]]:
+    """What the phases give, and the frames of all that they are measured beside."""
+    bench = set_up(config, prepared, family, store)
+    # Made elsewhere: whether it fits the clip should be known before the costly stages.
+    ready, others = split(beside(config))
+    compared = baselines.run(ready, prepared.edited, family, bench)
+    optimised = optimise(config, prepared.edited, family, store, logs)
+    return optimised, compared | baselines.run(others, prepared.edited, family, bench)
+
+
+def figures_of(
+    prepared: Prepared,
+    optimised: Optimised,
+    compared: dict[str, FrameStore],
+    family: Family,
+    store: Store,
+) -> dict[str, VideoMetrics]:
+    """Figures of the direct edit, the phases, all that they are measured beside, and the controls."""
+    variants = {"direct": prepared.edited.frames, **optimised.frames(), **compared}
+    variants |= evaluate.controls(prepared.edited, family, store)
+    return evaluate.run(prepared.edited, variants, family, store)
 
 
 def own_context(config: Config, logs: RunLog) -> PhaseContext:

@@ -111,6 +111,9 @@ def test_what_the_cache_holds_is_reused(told, settings, tmp_path):
     assert stages(rows, True) == [*MAIN, "controls"]
     assert text.count("reused") == len(MAIN) + 1
     assert all(own == Cost() for step, own in rows if step.reused)
+    # With all that is beside it in the cache, the figures are too.
+    rows, _ = told("compare=false")
+    assert stages(rows, True) == [*MAIN, "controls", "figures"]
     rows, _ = told("phase2.lr=0.5")
     assert stages(rows, True) == [*MAIN[:-1], "controls"]
 

@@ -27,7 +27,7 @@ class Step:
     """One stage of a run.
 
     Attributes:
-        stage: its name in the cache; :data:`FIGURES` and :data:`RESULTS` are made anew in every run.
+        stage: its name in the cache; :data:`RESULTS` are made anew in every run.
         label: for the reader.
         reused: the cache holds it.
         hyper: of phases, the recipe's values.
@@ -97,10 +97,17 @@ def plan(config: Config, family: Family) -> list[Step]:
         optimised = pipeline.optimise(config, ready.edited, family, store, logs)
         return pipeline.put_back(config, ready, optimised, family, store, logs)
 
-    branches.append((frame_steps(config), put_back))
+    def measure(ready: pipeline.Prepared) -> None:
+        # With one variant to be measured they are not there.
+        own = Lookup(store.root)
+        optimised, compared = pipeline.results(config, ready, family, own, logs)
+        pipeline.figures_of(ready, optimised, compared, family, own)
+        store.records.append(own.records[-1])
+
+    branches += [(frame_steps(config), put_back), ([Step(FIGURES, "figures")], measure)]
     for own, look in branches:
         steps += looked_up(own, partial(look, found[0]), store) if found else own
-    return [*steps, Step(FIGURES, "figures"), Step(RESULTS, "videos, report")]
+    return [*steps, Step(RESULTS, "videos, report")]
 
 
 def looked_up(steps: list[Step], look: Callable[[], object], store: Lookup) -> list[Step]:

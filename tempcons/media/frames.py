@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,6 +52,14 @@ class FrameStore:
         if mapped is not None:
             mapped.madvise(mmap.MADV_DONTNEED)
         return frames
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the pixels and their shape."""
+        found = hashlib.sha256(repr(self.array.shape).encode())
+        for frame in self.stream():
+            found.update(frame.data)
+        return found.hexdigest()
 
     def stream(self) -> Iterator[np.ndarray]:
         """The frames (H, W, 3) one after another, each a copy."""

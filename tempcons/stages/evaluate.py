@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +21,10 @@ from tempcons.store.artefact import Store
 from tempcons.types import Edited
 
 if TYPE_CHECKING:
-    from tempcons.metrics.evaluate import VideoMetrics
+    from tempcons.metrics.evaluate import Evaluator, VideoMetrics
 
-VERSION = 1
+VERSION, FIGURES_VERSION = 1, 1
+FIGURES = "figures.json"
 CONTROLS = ("smoothed_codes", "flow_warped_mean")
 
 
@@ -62,29 +65,62 @@ def controls(edited: Edited, family: Family, store: Store) -> dict[str, FrameSto
     return {name: FrameStore.open(folder / f"{name}.npy") for name in CONTROLS}
 
 
-def run(edited: Edited, variants: dict[str, FrameStore], family: Family) -> dict[str, VideoMetrics]:
-    """Figures of every variant, with both flow estimators, against the direct edit.
+def run(
+    edited: Edited, variants: dict[str, FrameStore], family: Family, store: Store
+) -> dict[str, VideoMetrics]:
+    """Figures of every variant, with both flow estimators, against the direct edit; each kept by itself.
 
     Args:
         edited: the direct edit.
         variants: frames by name; "direct" among them.
         family: flow and perceptual networks.
+        store: where they are kept.
     """
-    from tempcons.metrics.evaluate import Evaluator  # torchmetrics takes seconds to load
+    from tempcons.metrics.evaluate import VideoMetrics  # torchmetrics takes seconds to load
 
-    anchor = edited.frame_ids.tolist().index(edited.anchor_id)
-    flows = (family.flow, family.second_flow)
+    depends = {
+        "version": FIGURES_VERSION,
+        "direct": edited.frames.digest,
+        "input": edited.aligned.digest,
+        "anchor": anchor_index(edited),
+        "cuts": cuts(edited),
+        "second_flow": family.second_flow.name,
+        **family.reads("flow", "perceptual"),
+    }
+    evaluator = cache(lambda: set_up(edited, family))
+
+    def of(frames: FrameStore) -> VideoMetrics:
+        def make(folder: Path) -> None:
+            found = evaluator().measure(frames)
+            (folder / FIGURES).write_text(json.dumps(asdict(found)))
+
+        folder = store.produce("figures", {**depends, "frames": frames.digest}, make)
+        return VideoMetrics(**json.loads((folder / FIGURES).read_text()))
+
+    return {name: of(frames) for name, frames in track(variants.items(), "measuring", len(variants))}
+
+
+def set_up(edited: Edited, family: Family) -> Evaluator:
+    """What measures; flow of the direct edit and the input is computed once for all variants."""
+    from tempcons.metrics.evaluate import Evaluator
+
     family.place()
-    evaluator = Evaluator(
+    return Evaluator(
         edited.frames,
-        anchor,
-        flows,
+        anchor_index(edited),
+        (family.flow, family.second_flow),
         family.perceptual,
         edited.aligned,
         family.device,
-        cuts=[scene.start for scene in edited.scenes[1:]],
+        cuts=cuts(edited),
     )
-    return {
-        name: evaluator.measure(frames)
-        for name, frames in track(variants.items(), "measuring", len(variants))
-    }
+
+
+def anchor_index(edited: Edited) -> int:
+    """Position of the anchor among the frames."""
+    return edited.frame_ids.tolist().index(edited.anchor_id)
+
+
+def cuts(edited: Edited) -> list[int]:
+    """Positions of frames that begin a new scene."""
+    return [scene.start for scene in edited.scenes[1:]]
