@@ -86,7 +86,7 @@ def table1(tmp_path: Path) -> Path:
             seed=seed,
         )
     write_run(tmp_path, "nada_pixar", {"dvp": 1e-4, "recipe=paper": 6e-4, "phase1": 7e-4, "phase2": 6e-4})
-    told = {"overrides": {"task": ["experiment=table1", "seed=0,1"]}}
+    told = {"overrides": {"task": ["experiment=table1", "output.root=/somewhere", "seed=0,1"]}}
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": told}))
     return tmp_path
 
@@ -206,7 +206,7 @@ def test_fig6_points_to_the_slices(tmp_path):
 def test_where_it_comes_from(table1):
     notes = "\n".join(report_of(table1, "1").notes)
     for part in (
-        "python train.py -m experiment=table1 seed=0,1",
+        "python train.py -m experiment=table1 seed=0,1`",
         "seeds 0, 1",
         "a.mp4 (3 frames)",
         "CC BY-NC-SA 4.0",

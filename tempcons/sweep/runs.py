@@ -122,12 +122,12 @@ def provenance(folder: Path, runs: Sequence[Run]) -> list[str]:
 
 
 def command(folder: Path) -> str:
-    """The command line that ran the sweep."""
+    """The command line that ran the sweep, without the folders of the machine it ran on."""
     path = folder / MULTIRUN
     if not path.exists():
         return f"python train.py -m (of {folder.name}; its {MULTIRUN} is gone)"
     told = yaml.safe_load(path.read_text())["hydra"]["overrides"]["task"]
-    return f"python train.py -m {shlex.join(told)}"
+    return f"python train.py -m {shlex.join(word for word in told if not word.startswith('output.'))}"
 
 
 def listed(name: str, values: Sequence[str]) -> str:
