@@ -187,3 +187,11 @@ def test_links_to_files_of_the_project_lead_somewhere():
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         if "://" not in link:
             assert (ROOT / link).exists(), link
+
+
+def test_the_main_table_is_one_of_the_results():
+    shown = [
+        line for line in README.splitlines() if line.startswith(("| edit |", "| surprised |", "| Sketch |"))
+    ]
+    kept = (ROOT / "experiments" / "results" / "table3.md").read_text().splitlines()
+    assert len(shown) == 13 and set(shown) <= set(kept)
