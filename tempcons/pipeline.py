@@ -304,38 +304,57 @@ def write_results(
     masks = panels(config, edited, optimised, family)
     report.draw_pictures(folder, shown, masks, config.metrics.slice_row)
     report.write_csv(folder / "per_frame.csv", measured)
-    artefacts = {
-        r["stage"]: Path(r["path"]) for r in store.records if r["stage"] in ("edit", "phase1", "phase2")
-    }
-    own = {"codes.safetensors": artefacts["edit"] / "codes.safetensors"}
-    if optimised.refined is not None:
-        own["codes.safetensors"] = (
-            Path(config.output.cache) / "phase1" / optimised.refined.key / "codes.safetensors"
-        )
-    if optimised.tuned is not None:
-        tuned = Path(config.output.cache) / "phase2" / optimised.tuned.key
-        own["generator.safetensors"] = tuned / "generator.safetensors"
-    report.copy_artefacts(folder, own)
+    report.copy_artefacts(folder, own_weights(config, optimised, store))
     document = report.metrics_document(measured)
     controls = {name: document.pop(name) for name in evaluate.CONTROLS}
     whole = {full_frame.STAGE: full.figures} if full else {}
-    facts = AlignmentFacts(prepared.clip.frame_ids, prepared.aligned, full.figures if full else {})
     write_json(folder / RESULTS, {**document, "controls": controls, **whole})
-    source = prepared.clip.source
+    facts = AlignmentFacts(prepared.clip.frame_ids, prepared.aligned, full.figures if full else {})
+    write_manifest(config, folder, prepared, facts, files, family, store)
+    write_report(config, folder, prepared.clip, shown, files, measured, masks, facts)
+    return files
+
+
+def edit_folder(store: Store) -> Path:
+    """The direct edit in the cache."""
+    return next(Path(r["path"]) for r in store.records if r["stage"] == "edit")
+
+
+def own_weights(config: Config, optimised: Optimised, store: Store) -> dict[str, Path]:
+    """The codes of the run and, where it was tuned, its generator, in the cache."""
+    cache, refined, tuned = Path(config.output.cache), optimised.refined, optimised.tuned
+    codes = edit_folder(store) if refined is None else cache / "phase1" / refined.key
+    found = {"codes.safetensors": codes / "codes.safetensors"}
+    if tuned is not None:
+        found["generator.safetensors"] = cache / "phase2" / tuned.key / "generator.safetensors"
+    return found
+
+
+def write_manifest(
+    config: Config,
+    folder: Path,
+    prepared: Prepared,
+    facts: AlignmentFacts,
+    files: dict[str, Path],
+    family: Family,
+    store: Store,
+) -> None:
+    """What went in, how it was made, and what came out."""
+    taken, source = prepared.clip, prepared.clip.source
     report.write_manifest(
         folder / "manifest.json",
         recipe=config.recipe,
-        input={"path": str(source), "sha256": hash_file(source) if source.is_file() else prepared.clip.key},
+        input={"path": str(source), "sha256": hash_file(source) if source.is_file() else taken.key},
         clip={
-            "reader": prepared.clip.reader,
-            "fps": prepared.clip.fps,
-            "frame_ids": prepared.clip.frame_ids.tolist(),
-            "audio": prepared.clip.has_audio,
+            "reader": taken.reader,
+            "fps": taken.fps,
+            "frame_ids": taken.frame_ids.tolist(),
+            "audio": taken.has_audio,
         },
         alignment={**facts.summary, "face_region": stitch.region_label(prepared.aligned, config.stitch)},
         weights=family.records
         + parsing.records(prepared.aligned)
-        + store.info(artefacts["edit"])["weights"]
+        + store.info(edit_folder(store))["weights"]
         + [registry.record(name) for name in baseline_weights(config)],
         networks={
             "flow": family.flow.name,
@@ -350,8 +369,6 @@ def write_results(
         peak_memory_mb=round(peak_memory_mb()),
         outputs={name: path.name for name, path in files.items()},
     )
-    write_report(config, folder, prepared.clip, shown, files, measured, masks, facts)
-    return files
 
 
 def write_report(
