@@ -34,6 +34,13 @@ def test_the_naive_composition_has_the_same_losses_step_after_step(parts, phase)
     assert len(ours.times.work) == len(naive.times.clock) == 2
 
 
+@pytest.mark.parametrize("phase", PHASES)
+def test_recipes_with_a_schedule_are_timed_too(phase):
+    ours = Ours(make_parts("tiny", "cpu", seed=0, settings=("recipe=tempcons",)), phase, seed=0)
+    ours.run(2)
+    assert len(ours.times.work) == 2
+
+
 def test_one_command_one_table_one_file(tmp_path):
     given = ["--only", "steps", "--setting", "tiny", "--accelerator", "cpu", "--rounds", "1", "--steps", "1"]
     console = Console(record=True, width=160)

@@ -98,8 +98,17 @@ class Ours:
             hyper.mask_detach,
         )
         with tempfile.TemporaryDirectory() as folder:
-            settings = {"steps": steps + WARM_UP, "callbacks": [masks, StepTimes(self.times, self.losses)]}
-            fit(self.module, pair_data(parts, self.seed), Path(folder), parts.trainer, parts.name, **settings)  # type: ignore[arg-type]
+            fit(
+                self.module,
+                pair_data(parts, self.seed),
+                Path(folder),
+                parts.trainer,
+                parts.name,
+                # An epoch has a step at least; a schedule must know an end.
+                epochs=steps + WARM_UP,
+                steps=steps + WARM_UP,
+                callbacks=[masks, StepTimes(self.times, self.losses)],
+            )
 
 
 class Naively:
