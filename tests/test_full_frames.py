@@ -109,6 +109,14 @@ def sound(path: Path) -> list[bytes]:
         return [bytes(packet) for packet in container.demux(container.streams.audio[0]) if packet.size]
 
 
+def lengths_s(path: Path) -> list[float]:
+    """Seconds that the picture and the whole file last."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.duration and stream.time_base and container.duration
+        return [float(stream.duration * stream.time_base), container.duration / av.time_base]
+
+
 def test_the_whole_way_ends_with_the_same_video_but_for_the_face(full):
     was, now = probe(full.source), probe(full.folder / "full.mp4")
     assert (now.size, now.fps, len(now), now.colour) == (was.size, was.fps, len(was), was.colour)
@@ -202,6 +210,7 @@ def test_a_variable_rate_stays(go):
     was, now = probe(done.source), probe(done.folder / "full.mp4")
     assert not was.constant_rate
     np.testing.assert_allclose(now.timestamps_s, was.timestamps_s - was.timestamps_s[0], atol=1 / 45000)
+    np.testing.assert_allclose(lengths_s(now.path), lengths_s(was.path), atol=1 / float(was.fps))
 
 
 def test_a_rotated_clip_comes_back_as_it_is_seen(go):
@@ -225,6 +234,7 @@ def test_unusual_videos_come_back_as_they_were(go, name, how):
     was, now = probe(done.source), probe(done.folder / "full.mp4")
     assert (now.size, now.fps, len(now)) == (was.size, was.fps, len(was))
     assert sound(now.path) == sound(was.path)
+    np.testing.assert_allclose(lengths_s(now.path), lengths_s(was.path), atol=1 / float(was.fps))
     source, result = pictures(done.source), pictures(now.path)
     assert np.abs(source - result).max(-1)[:, 40:, 52:].mean() < 4
 

@@ -138,7 +138,8 @@ def edit_cost(job: Job, step: Step) -> Cost:
 def target_cost(job: Job, step: Step) -> Cost:
     both = pairs(job, "both")
     seconds = both * (job.rates.flow + 2 * TARGET_STEPS * job.rates.warp)
-    pictures_mb = TARGET_PICTURES * job.frames * job.size**2 * FLOAT_PICTURE_BYTES / MB
+    at_once = min(job.frames, job.config.anchors.window or job.frames)
+    pictures_mb = TARGET_PICTURES * at_once * job.size**2 * FLOAT_PICTURE_BYTES / MB
     return Cost(seconds, job.resident_mb + pictures_mb, job.crops_mb)
 
 

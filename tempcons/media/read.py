@@ -33,7 +33,7 @@ YUV_MATRICES = {
 ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 SEEK_BEYOND = 300  # frames; decoding from the start is exact and cheap below
-DECORD_LONGEST = 300  # frames; decord's memory grows with the frames read
+DECORD_MOST_MB = 256  # of frames; decord decodes ahead, in the worst case the whole file
 SAME_LEVELS = 0.5  # of 255, mean; another YUV matrix differs by more
 
 
@@ -207,13 +207,15 @@ def _open_decord(path: Path):  # type: ignore[no-untyped-def]  # decord has no t
 def why_not_decord(info: VideoInfo) -> str | None:
     """The reason why decord isn't to be trusted with this file, None if it is.
 
-    Decord counts coded frames (an edit list may show fewer), shifts times, and keeps what it read
-    in memory; so its count, times and first picture are held against the container's.
+    Decord counts coded frames (an edit list may show fewer) and shifts times; so its count, times and
+    first picture are held against the container's. Its decoder runs ahead of a slower reader without
+    a bound and keeps the frames in memory; so only small files are left to it.
     """
     if info.rotation:
         return f"the video is rotated by {info.rotation * 90} degrees"
-    if len(info) > DECORD_LONGEST:
-        return f"{len(info)} frames are more than {DECORD_LONGEST}"
+    size_mb = 3 * len(info) * info.size[0] * info.size[1] / 2**20
+    if size_mb > DECORD_MOST_MB:
+        return f"its {len(info)} frames are {size_mb:.0f} MB, more than {DECORD_MOST_MB}"
     if info.pts is None:
         return "the file has no frame times"
     if info.pixel_format not in ("yuv420p", "yuvj420p"):

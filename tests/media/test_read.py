@@ -128,7 +128,13 @@ def test_decord_is_taken_at_its_word_only_when_it_agrees(tmp_path) -> None:
     assert why_not_decord(good) is None
     assert off(np.stack(list(read_decord(good.path, range(20)))), FRAMES) < 4
     assert "rotated" in str(why_not_decord(probe(encode(tmp_path / "r.mp4", FRAMES, rotation=90))))
-    assert "more than 300" in str(why_not_decord(probe(encode(tmp_path / "l.mp4", moving_square(301)))))
+
+
+def test_what_decord_could_keep_in_memory_is_bounded(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("tempcons.media.read.DECORD_MOST_MB", 3 * 48 * 64 * 20 / 2**20)
+    assert why_not_decord(probe(encode(tmp_path / "s.mp4", FRAMES))) is None
+    longer = probe(encode(tmp_path / "l.mp4", moving_square(21)))
+    assert "its 21 frames are" in str(why_not_decord(longer))
 
 
 def test_natural_sort() -> None:

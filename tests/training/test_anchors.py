@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from composed import parsed
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import FRAMES, tiny_edited
@@ -50,6 +51,14 @@ def test_windows_overlap_and_their_anchors_are_paired() -> None:
     assert [w.anchor for w in windows] == [1, 3, 5, 7]
     pairs = window_pairs(windows)
     assert {(1, 3), (3, 5), (5, 7)} <= set(pairs) and len(pairs) == len(set(pairs))
+
+
+def test_by_default_a_short_scene_has_the_papers_anchor_and_a_long_one_several() -> None:
+    """A window is held in memory at once, so it must not grow with the clip."""
+    usual = parsed().anchors
+    assert [w.frames for w in plan_windows([range(120)], usual, None)] == [range(120)]
+    minute = plan_windows([range(1500)], usual, None)
+    assert len(minute) > 5 and max(len(w.frames) for w in minute) <= 300
 
 
 @given(
