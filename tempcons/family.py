@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,12 @@ from tempcons.models.perceptual import FeatureDistance, Lite0Distance, LpipsDist
 from tempcons.models.restyle import encoder_view
 from tempcons.models.stylegan2 import Generator
 from tempcons.weights import registry
-from tempcons.weights.assets import Asset, load_asset
+from tempcons.weights.assets import Asset, list_assets, load_asset, read_asset
 from tempcons.weights.build import LoadedEncoder
 from tempcons.weights.load import load_encoder, load_generator, load_raft, load_state_dict
+
+if TYPE_CHECKING:
+    from torchvision.models.optical_flow import RAFT
 
 EMBEDDED_PARTS = ("generator", "encoder", "sampler")
 # alpha_interp as a share of the typical distance between a face's code and a sampled one, where it isn't set.
@@ -38,7 +42,9 @@ LPIPS_KINDS = {
 class FlowConfig:
     """A flow network by kind ("dis", "farneback", "raft_small", "raft_large") and its settings.
 
-    ``size`` is the side in px at which training computes flow; null the generator's.
+    ``size`` is the side in px at which training computes flow; null the generator's. A RAFT's weights are a
+    download named in ``weights``, or RAFT-small of one's own: ``asset``, a file's name among those that come
+    with the package, or the path of a .safetensors file (experiments/zoo/train_flow.py writes such).
     """
 
     kind: str = "dis"
@@ -47,11 +53,15 @@ class FlowConfig:
     upscale: int = 2
     updates: int = 12
     weights: str | None = None
+    asset: str | None = None
 
     def __post_init__(self) -> None:
         if (self.size is not None and self.size < 1) or self.upscale < 1 or self.updates < 1:
             found = f"size {self.size}, upscale {self.upscale}, updates {self.updates}"
             raise ConfigError("config", f"the family's flow has {found}", "1 or more of each")
+        if self.asset is not None and (self.kind != "raft_small" or self.weights is not None):
+            found = f"flow.asset = {self.asset!r} with kind = {self.kind!r}, weights = {self.weights!r}"
+            raise ConfigError("config", found, "an asset needs flow.kind=raft_small flow.weights=null")
 
     def official_weights(self) -> list[str]:
         """Names of the downloads it needs.
@@ -59,11 +69,30 @@ class FlowConfig:
         Raises:
             ConfigError: a RAFT whose weights aren't named.
         """
-        if self.kind not in RAFT_KINDS:
+        if self.kind not in RAFT_KINDS or self.asset is not None:
             return []
         if self.weights is None:
-            raise ConfigError("family", f"{self.kind} has no weights", "name them in flow.weights")
+            hint = "name them in flow.weights, or RAFT-small of your own in flow.asset"
+            raise ConfigError("family", f"{self.kind} has no weights", hint)
         return [self.weights]
+
+    def load_asset(self) -> Asset | None:
+        """Its own RAFT-small; None if it has none.
+
+        Raises:
+            WeightsError: the file is missing, damaged, or of another kind.
+        """
+        if self.asset is None:
+            return None
+        if not self.asset.endswith(".safetensors"):
+            if self.asset not in list_assets():
+                hint = "train one (experiments/zoo/README.md), or family.flow.kind=dis"
+                raise WeightsError("family", f"no flow network {self.asset!r} comes with the package", hint)
+            return load_asset(self.asset, "flow")
+        path = Path(self.asset)
+        if not path.is_file():
+            raise WeightsError("family", f"no file {path}", "train one: experiments/zoo/README.md")
+        return read_asset(path, "flow")
 
 
 @dataclass(frozen=True)
@@ -192,12 +221,14 @@ class Coding:
     alpha_interp: float
 
 
-def build_flow(config: FlowConfig) -> FlowNetwork:
-    """The flow network of a configuration."""
+def build_flow(config: FlowConfig, asset: Asset | None = None) -> FlowNetwork:
+    """The flow network of a configuration; ``asset`` is the one it names, if any."""
     if config.kind == "dis":
         return make_flow("dis", preset=config.preset, upscale=config.upscale)
     if config.kind == "farneback":
         return make_flow("farneback")
+    if asset is not None:
+        return RaftFlow(raft_from_asset(asset), config.updates, "raft-small-own")
     if config.kind in RAFT_KINDS:
         return build_raft(config)
     known = ("dis", "farneback", *RAFT_KINDS)
@@ -212,6 +243,22 @@ def build_raft(config: FlowConfig) -> RaftFlow:
     if found != config.kind:
         raise WeightsError("family", f"{path} holds {found}, not {config.kind}", "set flow.kind and weights")
     return RaftFlow(model, config.updates, config.kind.replace("_", "-"))
+
+
+def raft_from_asset(asset: Asset) -> RAFT:
+    """RAFT-small under torchvision's names.
+
+    Raises:
+        WeightsError: tensors of another network.
+    """
+    from torchvision.models.optical_flow import raft_small  # torchvision takes seconds to load
+
+    network = raft_small(weights=None)
+    try:
+        network.load_state_dict(asset.tensors)
+    except RuntimeError as error:
+        raise WeightsError("family", f"{asset.record['name']} is no RAFT-small", str(error)) from error
+    return network
 
 
 def build_perceptual(kind: str) -> FeatureDistance:
@@ -312,29 +359,35 @@ def assemble(
         records: of all weight files.
         networks: hashes of those of ``coding``, for :func:`depends_on`.
     """
+    own, second_own = config.flow.load_asset(), config.second_flow.load_asset()
+    records = records + [asset.record for asset in (own, second_own) if asset is not None]
     return Family(
         name=config.name,
         size=coding.generator.size,
         crop=CropRule(config.crop_scale, config.crop_centre, config.crop_fade),
         **vars(coding),
-        flow=build_flow(config.flow),
+        flow=build_flow(config.flow, own),
         flow_size=config.flow.size or coding.generator.size,
-        second_flow=build_flow(config.second_flow),
+        second_flow=build_flow(config.second_flow, second_own),
         perceptual=build_perceptual(config.perceptual),
         device=device,
         records=records,
-        depends=depends_on(config, networks, records),
+        depends=depends_on(config, networks, records, own),
     )
 
 
 def depends_on(
-    config: FamilyConfig, networks: dict[str, str], records: list[dict[str, str]]
+    config: FamilyConfig,
+    networks: dict[str, str],
+    records: list[dict[str, str]],
+    own_flow: Asset | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What stages' results depend on in a family, by part.
 
     Args:
         networks: hashes of "generator", "encoder" and, where it has a file, "sampler".
         records: of all weight files, for the hashes of flow and perceptual networks.
+        own_flow: the asset of the flow in training.
 
     Returns:
         "networks" (codes come from them), "perceptual", "flow", and "sampling" (of the local
@@ -342,10 +395,16 @@ def depends_on(
     """
     hashes = {record["name"]: record["sha256"] for record in records}
     trunk = LPIPS_KINDS[config.perceptual][1] if config.perceptual in LPIPS_KINDS else None
+    flow = asdict(config.flow)
+    del flow["asset"]  # its hash says it
+    if own_flow is None:
+        flow["sha256"] = [hashes[name] for name in config.flow.official_weights()]
+    else:
+        flow["sha256"] = [own_flow.record["sha256"]]
     return {
         "networks": {part: networks.get(part) for part in ("generator", "encoder")},
         "perceptual": {"kind": config.perceptual, "sha256": trunk and hashes[trunk]},
-        "flow": {**asdict(config.flow), "sha256": [hashes[n] for n in config.flow.official_weights()]},
+        "flow": flow,
         "sampling": {
             "sampler": networks.get("sampler"),
             "truncation": config.truncation,

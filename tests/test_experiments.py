@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hydra
 import pytest
+import yaml
 from command_line import train
 from composed import parsed
 from tiny_assets import write_assets
@@ -93,12 +94,20 @@ def test_every_experiment_is_accepted_alone(experiment):
         ("table2", 3),
         ("table3", 8),
         ("fig6", 2),
+        ("edits", 8),
         ("table1_ravdess", 100),
         ("table2_ravdess", 100),
     ],
 )
 def test_number_of_jobs(experiment, count):
     assert len(jobs(experiment)) == count
+
+
+def test_the_table_of_edits_has_every_edit_that_comes_with_the_package():
+    told = {a.removeprefix("edit=") for job in jobs("edits") for a in job if a.startswith("edit=")}
+    edits = [yaml.safe_load(p.read_text()) for p in (ROOT / "conf" / "edit").glob("*.yaml")]
+    own = {e["name"]: e["sources"].get("embedded", {}).get("kind") for e in edits}
+    assert told == {name for name, kind in own.items() if kind in ("direction", "generator", "mapper")}
 
 
 @pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if "ravdess" in name])

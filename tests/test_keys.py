@@ -117,6 +117,7 @@ NOT_IN_A_KEY = {
     "edit.training": "of edits by text",
     "edit.file": "read where a source refers to it, and then through the source",
     "family.name": "another family has other weights",
+    "family.flow.asset": "its hash is",
     "family.size": "of another family; the embedded one's is in its weights",
     "family.second_flow": "measures only, anew in each run",
     "inversion.pivot": "the embedded family has one encoder",

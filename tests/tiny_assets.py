@@ -13,7 +13,7 @@ from tempcons.models.stylegan2 import Generator
 from tempcons.weights.assets import save_asset
 
 DIRECTIONS = ("surprised", "happy", "angry")
-LOOKS = ("sketch", "pixar")
+LOOKS = ("sketch", "pixar", "disney_princess", "elf", "zombie")
 
 
 def write_assets(folder: Path, seed: int = 0) -> Path:

@@ -27,6 +27,9 @@ from experiments.zoo.networks import read_encoder, read_generator
 from experiments.zoo.reconstruction import ladder_order, reconstruction_figures
 from experiments.zoo.train_classifier import flip_rate, read_classifier
 from experiments.zoo.train_gan import drawn_pictures, write_grid
+from tempcons.check import InputError
+from tempcons.media.range import to_pictures
+from tempcons.metrics.sharpness import sharpness
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.perceptual import Lite0Distance
 from tempcons.models.stylegan2 import Generator
@@ -34,6 +37,7 @@ from tempcons.weights.assets import ASSETS, read_asset
 
 EMOTION_OF = {"happy": "happiness", "surprised": "surprise", "angry": "anger"}
 TRUNCATIONS = (1.0, 0.8, 0.6, 0.4)
+ORDERED = 64  # pictures that are distorted
 
 
 def frechet_figures(
@@ -63,9 +67,15 @@ def flip_rates(
     directions: Path,
     strength: float,
 ) -> dict[str, Any]:
-    """Flip rates of the directions at hand, on held-out neutral faces."""
+    """Flip rates of the directions at hand, on held-out neutral faces.
+
+    Raises:
+        InputError: there is no such face.
+    """
     judge = read_classifier(classifier)
     neutral = found.chosen(found.held & (np.array(found.emotion) == "neutral"))[:256]
+    if not len(neutral):
+        raise InputError("zoo", "no held-out face is labelled neutral", "more pictures, or no --classifier")
     codes = encoder(to_range(neutral))
     before = generator.synthesis(codes, "none").clamp(-1, 1)
     rates = {}
@@ -79,6 +89,24 @@ def flip_rates(
 
 
 @torch.no_grad()
+def clip_figures(aligned: Path, inverted: Path, network: Lite0Distance) -> dict[str, float]:
+    """PSNR in dB, perceptual distance and sharpness as a share of the clip's, after pivotal tuning.
+
+    Args:
+        aligned: ``frames.npy`` of a run's stage "align" in the cache.
+        inverted: of its stage "invert".
+    """
+    real, drawn = (to_pictures(np.load(path, allow_pickle=False)) for path in (aligned, inverted))
+    error = ((real - drawn) / 2).square().mean(dim=(1, 2, 3))
+    figures = {
+        "psnr_db": (-10 * error.log10()).mean(),
+        "distance": network(drawn, real).mean(),
+        "sharpness_share_median": (sharpness(drawn) / sharpness(real)).median(),
+    }
+    return {name: round(value.item(), 4) for name, value in figures.items()}
+
+
+@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     faces.add_arguments(parser)
@@ -88,17 +116,31 @@ def main() -> None:
     parser.add_argument("--directions", type=Path, default=ASSETS)
     parser.add_argument("--strength", type=float, default=2.0)
     parser.add_argument("--drawn", type=int, default=2000)
+    parser.add_argument("--pictures", type=int, help="only so many of the held-out faces")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--clip",
+        type=Path,
+        nargs=2,
+        metavar=("ALIGNED", "INVERTED"),
+        help="frames.npy of a run's stages align and invert: figures after pivotal tuning",
+    )
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    found = faces.from_arguments(args)
+    torch.set_num_threads(args.threads)
     generator, encoder = read_generator(args.generator).eval(), read_encoder(args.encoder).eval()
+    found = faces.read(args.faces, args.labels, generator.size, args.limit)
+    testing = found.testing[: args.pictures]
     network = Lite0Distance()
     args.out.mkdir(parents=True, exist_ok=True)
     figures: dict[str, Any] = {
-        "held_out_pictures": len(found.testing),
-        "reconstruction": reconstruction_figures(encoder, generator, found.testing, network),
-        "right_order": {network.name: ladder_order(network, to_range(found.testing[:64]))},
+        "held_out_pictures": len(testing),
+        "reconstruction": reconstruction_figures(encoder, generator, testing, network),
+        "right_order": {network.name: ladder_order(network, to_range(testing[:ORDERED]))},
     }
+    if args.clip is not None:
+        aligned, inverted = args.clip
+        figures["clip"] = clip_figures(aligned, inverted, network)
     if generator.n_mlp:
         figures[NAME] = frechet_figures(generator, found, args.drawn, network)
         write_grid(torch.cat(list(drawn_pictures(generator, 64))), 8, args.out / "samples.png")
@@ -108,7 +150,7 @@ def main() -> None:
         figures["flips"] = flip_rates(
             generator, encoder, found, args.classifier, args.directions, args.strength
         )
-    some = to_range(found.testing[:10])
+    some = to_range(testing[:10])
     drawn = generator.synthesis(encoder(some), "none").clamp(-1, 1)
     write_grid(torch.cat([some, drawn]), 2, args.out / "reconstructions.png")
     (args.out / "figures.json").write_text(json.dumps(figures, indent=2))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision.models.optical_flow import raft_small
 
 from experiments.zoo import faces
 from experiments.zoo.flow_truth import (
@@ -28,6 +27,7 @@ from experiments.zoo.flow_truth import (
 )
 from experiments.zoo.synthetic_motion import Motion
 from experiments.zoo.train_flow import Upscaled
+from tempcons.family import raft_from_asset
 from tempcons.models.flow import DISFlow, RaftFlow
 from tempcons.weights.assets import read_asset
 
@@ -39,9 +39,7 @@ REAL_SLACK = 1.10
 def read_flow(path: Path, updates: int | None = None) -> RaftFlow:
     """RAFT-small from its asset."""
     asset = read_asset(path, "flow")
-    network = raft_small(weights=None)
-    network.load_state_dict(asset.tensors)
-    return RaftFlow(network, updates or asset.config["flow"]["updates"], "raft-small")
+    return RaftFlow(raft_from_asset(asset), updates or asset.config["flow"]["updates"], "raft-small")
 
 
 def estimators(path: Path | None, updates: list[int]) -> dict[str, Estimator]:

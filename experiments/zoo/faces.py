@@ -24,6 +24,8 @@ from tempcons.check import InputError
 HELD_OUT_SHARE = 0.04
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 PART_SUFFIX = ".faces"
+# Columns of the CSV with landmarks, in pixels of pictures of so many px.
+POINTS, LABELLED_SIZE = ("eye_left", "eye_right", "nose", "mouth_left", "mouth_right"), 128
 LABELS_FILE = "labels.csv"
 # What the header of a part has for each picture, at most.
 HEADER_BYTES = 120
@@ -41,6 +43,7 @@ class Faces:
         colour: (N,) whether the picture has colours.
         emotion: N labels, "" where none is known.
         identity: (N,) person.
+        points: (N, 5, 2) landmarks as shares of the side, not numbers where they are not known.
     """
 
     pictures: Tensor
@@ -48,6 +51,7 @@ class Faces:
     colour: np.ndarray
     emotion: list[str]
     identity: np.ndarray
+    points: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -104,7 +108,16 @@ def read(place: Path, labels: Path | None = None, size: int = 128, limit: int | 
         ),
         emotion=[row.get("emotion", "") for row in known],
         identity=identity,
+        points=torch.tensor([points_of(row) for row in known]),
     )
+
+
+def points_of(row: dict[str, str]) -> list[list[float]]:
+    """Landmarks of a row of the CSV as shares of the side; pixel centres are at whole numbers there."""
+    return [
+        [(float(row.get(f"{point}_{axis}") or "nan") + 0.5) / LABELLED_SIZE for axis in "xy"]
+        for point in POINTS
+    ]
 
 
 def read_rows(labels: Path | None) -> dict[str, dict[str, str]]:

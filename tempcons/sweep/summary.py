@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,7 +14,8 @@ from tempcons.sweep.folder import Job, swept
 from tempcons.sweep.marks import METRICS, read_object
 from tempcons.sweep.table import line
 
-SEED, MANIFEST = "seed", "manifest.json"
+SEED, EDIT, MANIFEST = "seed", "edit", "manifest.json"
+DOMAINS = {"in": "in-domain", "out": "out-of-domain"}
 FLOW_FIGURES = ("e_warp", "e_long")
 PLAIN_FIGURES = ("distance", "sharpness", "motion")
 
@@ -36,7 +38,7 @@ def summary(folder: Path, jobs: Sequence[Job]) -> str:
 
     Errors are in 1e-4 with their mean change against the direct edit of the same seed and, in
     brackets, the smallest and the largest change. Sharpness and motion are shares of the direct
-    edit's.
+    edit's. Where only edits and seeds were swept, a section per domain is the mean over its edits.
 
     Args:
         folder: the sweep's folder.
@@ -49,8 +51,29 @@ def summary(folder: Path, jobs: Sequence[Job]) -> str:
     for name, group in by_settings(jobs).items():
         documents = [variants(read_object(folder / job.key / METRICS)) for job in group]
         seeds = [str(read_object(folder / job.key / MANIFEST)["seed"]) for job in group]
-        parts.append(section(name or "all runs", documents, seeds))
-    return "\n\n".join(parts)
+        title = f"{name or 'all runs'} ({len(seeds)} seeds: {', '.join(seeds)})"
+        parts.append(section(title, documents))
+    return "\n\n".join([*parts, *means_over_edits(folder, jobs)])
+
+
+def means_over_edits(folder: Path, jobs: Sequence[Job]) -> list[str]:
+    """A table for the edits of each domain together, where jobs differ in their edits and seeds alone."""
+    names = set(swept(jobs))
+    if EDIT not in names or not names <= {EDIT, SEED}:
+        return []
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for job in jobs:
+        edit = read_object(folder / job.key / MANIFEST)["settings"]["edit"]
+        runs = found.setdefault(edit["domain"], {}).setdefault(edit["name"], [])
+        runs.append(variants(read_object(folder / job.key / METRICS)))
+    return [
+        section(
+            f"mean over {DOMAINS[domain]} edits ({', '.join(edits)})",
+            list(chain.from_iterable(edits.values())),
+        )
+        for domain, edits in found.items()
+        if len(edits) > 1
+    ]
 
 
 def heading(folder: Path, jobs: Sequence[Job]) -> str:
@@ -82,11 +105,11 @@ def variants(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: row for name, row in document.items() if name not in others} | controls
 
 
-def section(name: str, documents: Sequence[dict[str, dict[str, Any]]], seeds: Sequence[str]) -> str:
-    """The table of one combination of settings."""
+def section(title: str, documents: Sequence[dict[str, dict[str, Any]]]) -> str:
+    """The table of runs of one kind."""
     names = list(documents[0])
     if any(list(document) != names for document in documents):
-        raise InputError("sweep", f"the runs of {name!r} hold different variants", "run them the same way")
+        raise InputError("sweep", f"the runs of {title!r} hold different variants", "run them the same way")
     second = list(documents[0]["direct"].get("second_flow", {}))
     columns = [Column(f, flow) for flow in [None, *second] for f in FLOW_FIGURES]
     columns += [Column(figure) for figure in PLAIN_FIGURES]
@@ -95,7 +118,7 @@ def section(name: str, documents: Sequence[dict[str, dict[str, Any]]], seeds: Se
     for variant in names:
         cells = [cell(column, variant, documents) for column in columns]
         rows.append(line([variant, *cells]))
-    return f"### {name} ({len(seeds)} seeds: {', '.join(seeds)})\n\n" + "\n".join(rows)
+    return f"### {title}\n\n" + "\n".join(rows)
 
 
 def cell(column: Column, variant: str, documents: Sequence[dict[str, dict[str, Any]]]) -> str:

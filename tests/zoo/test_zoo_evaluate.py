@@ -1,0 +1,68 @@
+"""The figures of a family: from its files and faces to one page of numbers and pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from tiny import TinyDistance
+from tiny_assets import write_assets
+
+from experiments.zoo import evaluate_family
+from experiments.zoo.train_classifier import EMOTIONS, EmotionNetwork
+from tempcons.check import InputError
+from tempcons.weights.assets import save_asset
+
+
+def told(monkeypatch, face_folder, labels, out, *more: str) -> None:
+    """What the script reads as its command line."""
+    call = ["script", f"--faces={face_folder}/pictures", f"--labels={labels}", f"--out={out}", "--threads=1"]
+    monkeypatch.setattr(sys, "argv", [*call, *more])
+
+
+@pytest.fixture
+def family(tmp_path, monkeypatch) -> list[str]:
+    """Options that name tiny networks and a classifier."""
+    assets = write_assets(tmp_path / "assets")
+    save_asset(
+        assets / "classifier.safetensors",
+        EmotionNetwork(4).state_dict(),
+        "classifier",
+        {"classifier": {"width": 4}},
+    )
+    monkeypatch.setattr(evaluate_family, "Lite0Distance", TinyDistance)
+    monkeypatch.setattr(evaluate_family, "frechet_figures", lambda *_: {"training": 1.0})
+    files = [f"--{part}={assets}/{part}.safetensors" for part in ("generator", "encoder", "classifier")]
+    return [*files, f"--directions={assets}"]
+
+
+def test_every_figure_is_there(face_folder, family, tmp_path, monkeypatch):
+    frames = np.random.RandomState(0).randint(0, 256, (2, 32, 32, 3), np.uint8)
+    np.save(tmp_path / "aligned.npy", frames)
+    np.save(tmp_path / "inverted.npy", frames // 2)
+    text = (face_folder / "labels.csv").read_text()
+    for emotion in EMOTIONS:
+        text = text.replace(f",{emotion}", ",neutral")
+    (tmp_path / "labels.csv").write_text(text)
+    clip = ["--clip", f"{tmp_path}/aligned.npy", f"{tmp_path}/inverted.npy"]
+    told(monkeypatch, face_folder, tmp_path / "labels.csv", tmp_path / "out", *family, "--pictures=1", *clip)
+    evaluate_family.main()
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert figures["held_out_pictures"] == 1
+    assert set(figures["reconstruction"]) >= {"psnr_db", "sharpness_share_median", "distance"}
+    assert set(figures["flips"]) == {"happy", "surprised", "angry"}
+    # Half as bright: 10 log10 of 4 over the mean square of the brightness.
+    error = np.square(np.float64(frames - frames // 2) / 255).mean(axis=(1, 2, 3))
+    assert figures["clip"]["psnr_db"] == pytest.approx(float((-10 * np.log10(error)).mean()), abs=1e-3)
+    assert figures["clip"]["sharpness_share_median"] == pytest.approx(0.25, abs=0.01)
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} >= {"reconstructions.png"}
+
+
+def test_flips_need_a_neutral_face(face_folder, family, tmp_path, monkeypatch):
+    text = (face_folder / "labels.csv").read_text().replace(",neutral", ",anger")
+    (tmp_path / "labels.csv").write_text(text)
+    told(monkeypatch, face_folder, tmp_path / "labels.csv", tmp_path / "out", *family)
+    with pytest.raises(InputError, match="neutral"):
+        evaluate_family.main()
