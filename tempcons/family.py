@@ -372,8 +372,15 @@ def assemble(
         perceptual=build_perceptual(config.perceptual),
         device=device,
         records=records,
-        depends=depends_on(config, networks, records, own),
+        depends=depends_on(config, networks, records, own, second_own),
     )
+
+
+def flow_depends(config: FlowConfig, hashes: dict[str, str], own: Asset | None) -> dict[str, Any]:
+    """A flow network's settings and the hashes of its weights; an asset is its hash, whatever its name."""
+    settings = {name: value for name, value in asdict(config).items() if name != "asset"}
+    official = [hashes[name] for name in config.official_weights()]
+    return {**settings, "sha256": official if own is None else [own.record["sha256"]]}
 
 
 def depends_on(
@@ -381,30 +388,26 @@ def depends_on(
     networks: dict[str, str],
     records: list[dict[str, str]],
     own_flow: Asset | None = None,
+    own_second_flow: Asset | None = None,
 ) -> dict[str, dict[str, Any]]:
     """What stages' results depend on in a family, by part.
 
     Args:
         networks: hashes of "generator", "encoder" and, where it has a file, "sampler".
         records: of all weight files, for the hashes of flow and perceptual networks.
-        own_flow: the asset of the flow in training.
+        own_flow: the asset of the flow in training, ``own_second_flow`` that of the second opinion.
 
     Returns:
-        "networks" (codes come from them), "perceptual", "flow", and "sampling" (of the local
+        "networks" (codes come from them), "perceptual", "flow", "second_flow", and "sampling" (of the local
         regularisation).
     """
     hashes = {record["name"]: record["sha256"] for record in records}
     trunk = LPIPS_KINDS[config.perceptual][1] if config.perceptual in LPIPS_KINDS else None
-    flow = asdict(config.flow)
-    del flow["asset"]  # its hash says it
-    if own_flow is None:
-        flow["sha256"] = [hashes[name] for name in config.flow.official_weights()]
-    else:
-        flow["sha256"] = [own_flow.record["sha256"]]
     return {
         "networks": {part: networks.get(part) for part in ("generator", "encoder")},
         "perceptual": {"kind": config.perceptual, "sha256": trunk and hashes[trunk]},
-        "flow": flow,
+        "flow": flow_depends(config.flow, hashes, own_flow),
+        "second_flow": flow_depends(config.second_flow, hashes, own_second_flow),
         "sampling": {
             "sampler": networks.get("sampler"),
             "truncation": config.truncation,

@@ -37,7 +37,9 @@ def small_family(name: str = "embedded") -> Family:
         perceptual=TinyDistance(),
         device=torch.device("cpu"),
         records=[],
-        depends={part: {"kind": "tiny"} for part in ("networks", "perceptual", "flow", "sampling")},
+        depends={
+            part: {"kind": "tiny"} for part in ("networks", "perceptual", "flow", "second_flow", "sampling")
+        },
     )
 
 

@@ -131,7 +131,7 @@ def random_family(name: str, config: Config, device: torch.device) -> Family:
         perceptual=LpipsDistance("alex", random=True),
         device=device,
         records=[],
-        depends={part: {} for part in ("networks", "perceptual", "flow", "sampling")},
+        depends={part: {} for part in ("networks", "perceptual", "flow", "second_flow", "sampling")},
     )
 
 

@@ -84,8 +84,7 @@ def run(
         "input": edited.aligned.digest,
         "anchor": anchor_index(edited),
         "cuts": cuts(edited),
-        "second_flow": family.second_flow.name,
-        **family.reads("flow", "perceptual"),
+        **family.reads("flow", "second_flow", "perceptual"),
     }
     evaluator = cache(lambda: set_up(edited, family))
 
