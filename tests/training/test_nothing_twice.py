@@ -86,8 +86,9 @@ def test_the_distance_to_the_input_is_learnt_from_in_phase_2_alone(kind, learns)
     assert pair.to_input is not None and pair.to_input.requires_grad is learns
 
 
-def test_without_a_loss_that_looks_nothing_is_computed():
-    pair, distance, flow = step("generator", lambda_photo=0.0, lambda_eps=0.0)
+def test_without_a_loss_that_looks_at_the_pair_nothing_is_computed():
+    """The regulariser alone has pictures of its own."""
+    pair, distance, flow = step("generator", lambda_photo=0.0, lambda_eps=0.0, lambda_r=1.0)
     assert not distance.seen and not flow.calls
     assert pair.features is None and pair.to_input is None and pair.geometry is None
 
