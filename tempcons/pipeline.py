@@ -8,18 +8,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
+
+from tempcons import side_process
 from tempcons.family import Family, load_family
 from tempcons.media.frames import FrameStore
 from tempcons.metrics.evaluate import VideoMetrics
 from tempcons.opening import Opening, baseline_weights, open_run
-from tempcons.runtime import pick_device
+from tempcons.runtime import pick_device, prepare_process
 from tempcons.schema import FRAME_PHASES, GENERATOR_PHASES, LATENT_PHASES, Config
 from tempcons.stages import (
     align,
     baselines,
+    clip,
     edit,
     evaluate,
     full_frame,
@@ -52,7 +57,7 @@ from tempcons.weights import registry
 
 log = logging.getLogger(__name__)
 
-RESULTS, REPORT = "metrics.json", "report.html"
+RESULTS, REPORT, BESIDE_LOG = "metrics.json", "report.html", "beside.log"
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,8 @@ def run(config: Config, folder: Path, opening: Opening | None = None) -> dict[st
     family = load_family(config.family, pick_device(config.trainer.accelerator), config.inversion.encoder)
     with run_log(config.logger, folder, run_name(config, folder), config.composed) as logs:
         prepared = prepare(config, opening.clip, family, store)
-        optimised, compared = results(config, prepared, family, store, logs)
+        with made_beside(config, folder, family):
+            optimised, compared = results(config, prepared, family, store, logs)
         measured = figures_of(prepared, optimised, compared, family, store)
         full = put_back(config, prepared, optimised, family, store, logs)
         shown = {name: compared[name] for name in config.baselines}
@@ -166,6 +172,27 @@ def results(
     compared = baselines.run(ready, prepared.edited, family, bench)
     optimised = optimise(config, prepared.edited, family, store, logs)
     return optimised, compared | baselines.run(others, prepared.edited, family, bench)
+
+
+def made_beside(config: Config, folder: Path, family: Family) -> AbstractContextManager[None]:
+    """On a CPU: a second process makes what the result is measured beside, at the same time."""
+    trainer, (_, others) = config.trainer, split(beside(config))
+    # The second process may start none itself.
+    alone = trainer.devices == 1 and not trainer.workers
+    if not (trainer.side_process and alone and others and family.device.type == "cpu"):
+        return nullcontext()
+    return side_process.beside(make_others, folder / BESIDE_LOG, config)
+
+
+def make_others(config: Config) -> None:
+    """Put what the result is measured beside into the cache, and the figures of all but the result."""
+    store = Store(Path(config.output.cache))
+    prepare_process(None, config.seed)
+    family = load_family(config.family, torch.device("cpu"), config.inversion.encoder)
+    prepared = prepare(config, clip.run(config.clip, store), family, store)
+    _, others = split(beside(config))
+    compared = baselines.run(others, prepared.edited, family, set_up(config, prepared, family, store))
+    figures_of(prepared, Optimised(None, None), compared, family, store)
 
 
 def figures_of(

@@ -130,6 +130,7 @@ NOT_IN_A_KEY = {
     "align.min_face_px": "a warning only",
     "trainer.accelerator": "the same result up to rounding",
     "trainer.num_threads": "the same result up to rounding",
+    "trainer.side_process": "which process does the work",
     "trainer.strategy": "how devices talk; their number is in the key",
     "trainer.lr_rule": "with one pair a step all rules are the same; else the rate is in the key",
     "trainer.channels_last": "the same result up to rounding",

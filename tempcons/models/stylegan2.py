@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,8 @@ ACTIVATION_GAIN = math.sqrt(2.0)
 LEAKY_SLOPE = 0.2
 DEMODULATION_EPS = 1e-8
 BLUR_TAPS = (1.0, 3.0, 3.0, 1.0)
+# Positions of feature maps up to which a CPU convolves faster by matrix products.
+SMALL_PLAIN, SMALL_TRANSPOSED = 16, 64
 
 
 def num_layers(size: int) -> int:
@@ -155,48 +158,88 @@ class ModulatedConv2d(nn.Module):
         self.demodulate = demodulate
         self.upsample = upsample
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """(B, C, H, W) features and (B, D) codes to (B, C', H', W') features."""
-        style = self.modulation(w)
-        weight = self.weight[0] * self.scale
+    def forward(self, x: Tensor, w: Tensor, gain: float = 1.0) -> Tensor:
+        """(B, C, H, W) features and (B, D) codes to (B, C', H', W') ones, times ``gain`` if demodulated."""
+        # The style carries the weights' scale too: it is small where the weights are millions of numbers.
+        style = self.modulation(w) * self.scale
+        # Not [0], whose gradient is a copy amid zeros.
+        weight = self.weight.squeeze(0)
         x = x * style[:, :, None, None].to(x.dtype)
-        if self.upsample:
-            x = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
-        else:
-            x = F.conv2d(x, weight, padding=self.padding)
+        x = self.blur(doubled(x, weight)) if self.upsample else convolved(x, weight, self.padding)
         if self.demodulate:
-            energy = weight.square().sum(dim=(2, 3))
-            factor = torch.rsqrt(F.linear(style.square(), energy) + DEMODULATION_EPS)
+            energy = kernel_energy(weight)
+            factor = gain * torch.rsqrt(F.linear(style.square(), energy) + DEMODULATION_EPS)
             x = x * factor[:, :, None, None].to(x.dtype)
         return x
 
 
+def convolved(x: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """(B, C, H, W) features convolved with kernels (O, C, k, k)."""
+    if not as_products(x, weight, SMALL_PLAIN):
+        return F.conv2d(x, weight, padding=padding)
+    batch, _, height, width = x.shape
+    columns = F.unfold(x, weight.shape[-1], padding=padding).transpose(0, 1).flatten(1)
+    return (weight.flatten(1) @ columns).view(-1, batch, height, width).transpose(0, 1)
+
+
+def doubled(x: Tensor, weight: Tensor) -> Tensor:
+    """(B, C, H, W) features through a transposed convolution of stride 2 with kernels (O, C, 3, 3)."""
+    if not as_products(x, weight, SMALL_TRANSPOSED):
+        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    batch, channels, height, width = x.shape
+    kernels = weight.flatten(2).transpose(1, 2).reshape(-1, channels)
+    columns = (kernels @ x.transpose(0, 1).reshape(channels, -1)).view(-1, batch, height * width)
+    return F.fold(columns.transpose(0, 1), (2 * height + 1, 2 * width + 1), weight.shape[-1], stride=2)
+
+
+def as_products(x: Tensor, weight: Tensor, largest: int) -> bool:
+    """Whether a 3x3 convolution is one matrix product: on a CPU that is faster on small maps.
+
+    The weights are what takes time there, and a convolution brings them into another order first.
+    """
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    small = weight.shape[-1] == 3 and x.shape[-2] * x.shape[-1] <= largest
+    return on_cpu and small and len(x) > 1 and not x.is_contiguous(memory_format=torch.channels_last)
+
+
+class KernelEnergy(torch.autograd.Function):
+    """Squared length of every kernel, and its gradient in one pass over the weights each."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        kernels = weight.flatten(2).square()
+        return kernels @ kernels.new_ones(kernels.shape[2])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        [weight] = ctx.saved_tensors
+        return weight * (2 * gradient)[:, :, None, None]
+
+
+def kernel_energy(weight: Tensor) -> Tensor:
+    """(O, C) sums of squares of kernels (O, C, k, k)."""
+    return KernelEnergy.apply(weight)
+
+
 class NoiseInjection(nn.Module):
-    """Add a noise picture times a learned strength."""
+    """The strength of a layer's noise."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        return x if noise is None else x + self.weight * noise.to(x.dtype)
-
 
 class BiasActivation(nn.Module):
-    """Bias, leaky ReLU and its gain, then an optional clamp."""
+    """Bias of a layer's channels."""
 
-    def __init__(self, channel: int, clamp: float | None = None) -> None:
+    def __init__(self, channel: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channel))
-        self.clamp = clamp
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.leaky_relu(x + self.bias[:, None, None].to(x.dtype), LEAKY_SLOPE) * ACTIVATION_GAIN
-        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
 class StyledConv(nn.Module):
-    """Modulated 3x3 convolution, noise, bias and activation."""
+    """Modulated 3x3 convolution, noise times its strength, bias, leaky ReLU, its gain, an optional clamp."""
 
     def __init__(
         self, in_channel: int, out_channel: int, style_dim: int, upsample: bool, clamp: float | None
@@ -204,10 +247,17 @@ class StyledConv(nn.Module):
         super().__init__()
         self.conv = ModulatedConv2d(in_channel, out_channel, 3, style_dim, upsample=upsample)
         self.noise = NoiseInjection()
-        self.activate = BiasActivation(out_channel, clamp)
+        self.activate = BiasActivation(out_channel)
+        self.clamp = clamp
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
-        return self.activate(self.noise(self.conv(x, w), noise))
+        # The activation's gain commutes with it: multiplied in before, where numbers are fewer.
+        x = self.conv(x, w, ACTIVATION_GAIN)
+        shift = ACTIVATION_GAIN * self.activate.bias[:, None, None]
+        if noise is not None:
+            shift = shift + ACTIVATION_GAIN * self.noise.weight * noise
+        x = F.leaky_relu(x + shift.to(x.dtype), LEAKY_SLOPE, inplace=True)
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
 
 
 class ToRGB(nn.Module):

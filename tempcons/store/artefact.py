@@ -22,6 +22,7 @@ from filelock import FileLock
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+RECORDED = ("stage", "key", "path", "reused", "seconds", "peak_memory_mb")
 
 
 def make_key(stage: str, depends: dict[str, Any]) -> str:
@@ -65,10 +66,12 @@ class Store:
     Attributes:
         root: the cache folder, shared by all runs and jobs.
         records: one entry per stage asked for: stage, key, path, reused, seconds, peak_memory_mb.
+        opened: when; what other processes make later wasn't there before.
     """
 
     root: Path
     records: list[dict[str, Any]] = field(default_factory=list)
+    opened: float = field(default_factory=time.time)
 
     def produce(
         self,
@@ -94,10 +97,7 @@ class Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(key + ".lock")):
             if (folder / MANIFEST).exists():
-                log.info("%s: reused %s", stage, folder)
-                self.records.append(
-                    {"stage": stage, "key": key, "path": str(folder), "reused": True, "seconds": 0.0}
-                )
+                self.records.append(self.found(stage, folder))
                 return folder
             partial = folder.with_name(key + ".partial")
             if partial.exists() and not resumable:
@@ -118,6 +118,16 @@ class Store:
             self.records.append(record)
             log.info("%s: made in %.1f s", stage, record["seconds"])
             return folder
+
+    def found(self, stage: str, folder: Path) -> dict[str, Any]:
+        """The record of an artefact that is there: reused, or made by another process meanwhile."""
+        known = any(record["path"] == str(folder) for record in self.records)
+        if known or (folder / MANIFEST).stat().st_mtime < self.opened:
+            log.info("%s: reused %s", stage, folder)
+            return {"stage": stage, "key": folder.name, "path": str(folder), "reused": True, "seconds": 0.0}
+        manifest = json.loads((folder / MANIFEST).read_text())
+        log.info("%s: made in %.1f s by another process", stage, manifest["seconds"])
+        return {name: manifest[name] for name in RECORDED} | {"other_process": True}
 
     @staticmethod
     def info(folder: Path) -> dict[str, Any]:

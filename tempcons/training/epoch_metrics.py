@@ -15,6 +15,7 @@ from tempcons.metrics.ewarp import e_warp
 from tempcons.metrics.sharpness import sharpness
 from tempcons.models.flow import FlowNetwork
 from tempcons.models.perceptual import FeatureDistance
+from tempcons.training.feature_cache import FeatureCache
 
 BATCH = 8
 
@@ -43,7 +44,7 @@ class EpochMetrics(pl.Callback):
         every: int = 1,
     ) -> None:
         self.codes, self.direct, self.flow, self.every = codes, direct, flow, every
-        self.perceptual = perceptual
+        self.perceptual, self.direct_features = perceptual, FeatureCache(perceptual)
 
     @property
     def distance_name(self) -> str:
@@ -68,7 +69,7 @@ class EpochMetrics(pl.Callback):
         for part in self.batches:
             codes = self.codes[part].to(pl_module.device)
             frames = pl_module.render(codes).clamp(-1, 1)  # type: ignore[operator]
-            distances.append(self.perceptual(frames, self.direct.pictures(part).to(frames)))
+            distances.append(self.distances(part, frames))
             sharp.append(sharpness(frames))
             errors.append(self.neighbour_errors(torch.cat([*before, frames])))
             before = [frames[-1:]]
@@ -77,6 +78,13 @@ class EpochMetrics(pl.Callback):
             self.distance_name: torch.cat(distances).mean(),
             "sharpness": torch.cat(sharp).mean() / self.direct_sharpness.to(frames),
         }
+
+    def distances(self, part: slice, frames: Tensor) -> Tensor:
+        """(B,) distances of frames (B, 3, H, W) to those of the direct edit at these positions."""
+        fixed = self.direct_features(
+            "direct", range(len(self.codes))[part], self.direct.pictures(part).to(frames)
+        )
+        return self.perceptual.distance_of_features(self.perceptual.features(frames), fixed)
 
     @cached_property
     def direct_sharpness(self) -> Tensor:

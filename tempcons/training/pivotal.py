@@ -16,6 +16,7 @@ from tempcons.losses.local_regularisation import local_regularisation_loss, move
 from tempcons.media.frames import FrameStore
 from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
+from tempcons.training.feature_cache import FeatureCache
 from tempcons.training.pairs import EpochShuffle
 from tempcons.training.schedule import scheduled
 from tempcons.training.settings import PivotalConfig
@@ -26,7 +27,7 @@ Surroundings = tuple[Callable[[int, torch.Generator], Tensor], float]
 
 
 class FrameDataset(Dataset):
-    """Aligned frames with their codes."""
+    """Codes, aligned frames, and their positions."""
 
     def __init__(self, codes: Tensor, frames: FrameStore, repeats: int) -> None:
         self.codes, self.frames, self.repeats = codes, frames, repeats
@@ -34,9 +35,9 @@ class FrameDataset(Dataset):
     def __len__(self) -> int:
         return len(self.frames) * self.repeats
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         at = index % len(self.frames)
-        return self.codes[at], self.frames.pictures([at])[0]
+        return self.codes[at], self.frames.pictures([at])[0], at
 
 
 class PivotalTuning(TrainedPart):
@@ -67,16 +68,19 @@ class PivotalTuning(TrainedPart):
         self.generator = copy.deepcopy(generator).requires_grad_(True)
         self.generator.style.requires_grad_(False)
         self.perceptual_distance, self.config = perceptual, config
+        self.frame_features = FeatureCache(perceptual)
         self.original = None if surroundings is None else generator.requires_grad_(False).eval()
         self.surroundings, self.seed = surroundings, seed
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        codes, frames = batch
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        codes, frames, at = batch
         pictures = self.generator.synthesis(codes)
         squared = (pictures - frames).square().mean()
         loss = self.config.lambda_l2 * squared
         if self.config.lambda_perceptual:
-            distance = self.perceptual_distance(pictures.clamp(-1, 1), frames).mean()
+            features = self.perceptual_distance.features(pictures.clamp(-1, 1))
+            fixed = self.frame_features("aligned", at.tolist(), frames)
+            distance = self.perceptual_distance.distance_of_features(features, fixed).mean()
             loss = loss + self.config.lambda_perceptual * distance
         every = self.config.regularise_every
         if self.config.lambda_r and self.global_step % every == 0:

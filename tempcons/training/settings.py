@@ -26,6 +26,8 @@ class TrainerConfig:
         pairs_per_step: frame pairs in one optimiser step.
         lr_rule: how the learning rate grows with the pairs of a step (:meth:`rate_factor`).
         num_threads: CPU threads; null leaves PyTorch's choice.
+        side_process: on a CPU with two threads or more, make what the result is measured beside in a second
+            process at the same time.
         channels_last: weights and feature maps with the channels innermost.
         checkpointing: the generator's blocks are computed again on the way back instead of kept.
         compile: generator and perceptual network through ``torch.compile``.
@@ -42,6 +44,7 @@ class TrainerConfig:
     pairs_per_step: int = 1
     lr_rule: str = "constant"
     num_threads: int | None = None
+    side_process: bool = True
     channels_last: bool = False
     checkpointing: bool = False
     compile: bool = False
