@@ -125,3 +125,16 @@ def test_json_is_replaced_whole(tmp_path):
     write_json(path, {"a": Path("x")})
     assert json.loads(path.read_text()) == {"a": "x"}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_another_process_made_meanwhile_is_not_called_reused(tmp_path):
+    ours, theirs = Store(tmp_path), Store(tmp_path)
+    folder = theirs.produce("stage", DEPENDS, Maker())
+    os.utime(folder / "manifest.json", (ours.opened + 1, ours.opened + 1))
+    make = Maker()
+    assert ours.produce("stage", DEPENDS, make) == folder and not make.calls
+    [record] = ours.records
+    assert not record["reused"] and record["other_process"]
+    assert record["seconds"] == theirs.records[0]["seconds"]
+    ours.produce("stage", DEPENDS, make)
+    assert ours.records[1]["reused"]
