@@ -36,6 +36,7 @@ LAYERS = {
     "tempcons.stages": 10,
     "tempcons.schema": 11,
     "tempcons.opening": 12,
+    "tempcons.side_process": 12,
     "tempcons.pipeline": 13,
     "tempcons.forecast": 14,
     "tempcons.sweep": 15,

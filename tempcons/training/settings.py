@@ -48,7 +48,7 @@ class TrainerConfig:
     channels_last: bool = False
     checkpointing: bool = False
     compile: bool = False
-    fused_adam: bool = False
+    fused_adam: bool = True
     workers: int = 0
     pin_memory: bool = False
 
