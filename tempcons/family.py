@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,13 @@ from tempcons.models.code_sampler import CodeSampler, MappingSampler, mean_style
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.flow import FlowNetwork, RaftFlow, make_flow
 from tempcons.models.perceptual import FeatureDistance, Lite0Distance, LpipsDistance, LpipsNet
+from tempcons.models.raft_view import CentredView
 from tempcons.models.restyle import encoder_view
 from tempcons.models.stylegan2 import Generator
 from tempcons.weights import registry
 from tempcons.weights.assets import Asset, list_assets, load_asset, read_asset
 from tempcons.weights.build import LoadedEncoder
 from tempcons.weights.load import load_encoder, load_generator, load_raft, load_state_dict
-
-if TYPE_CHECKING:
-    from torchvision.models.optical_flow import RAFT
 
 EMBEDDED_PARTS = ("generator", "encoder", "sampler")
 # alpha_interp as a share of the typical distance between a face's code and a sampled one, where it isn't set.
@@ -228,7 +226,7 @@ def build_flow(config: FlowConfig, asset: Asset | None = None) -> FlowNetwork:
     if config.kind == "farneback":
         return make_flow("farneback")
     if asset is not None:
-        return RaftFlow(raft_from_asset(asset), config.updates, "raft-small-own")
+        return own_raft(asset, config.updates)
     if config.kind in RAFT_KINDS:
         return build_raft(config)
     known = ("dis", "farneback", *RAFT_KINDS)
@@ -245,20 +243,25 @@ def build_raft(config: FlowConfig) -> RaftFlow:
     return RaftFlow(model, config.updates, config.kind.replace("_", "-"))
 
 
-def raft_from_asset(asset: Asset) -> RAFT:
-    """RAFT-small under torchvision's names.
+def own_raft(asset: Asset, updates: int) -> RaftFlow:
+    """RAFT-small under torchvision's names, seeing pictures as it was trained to.
 
     Raises:
-        WeightsError: tensors of another network.
+        WeightsError: tensors of another network, or no word on how it sees pictures.
     """
     from torchvision.models.optical_flow import raft_small  # torchvision takes seconds to load
 
-    network = raft_small(weights=None)
+    network, name = raft_small(weights=None), asset.record["name"]
     try:
         network.load_state_dict(asset.tensors)
     except RuntimeError as error:
-        raise WeightsError("family", f"{asset.record['name']} is no RAFT-small", str(error)) from error
-    return network
+        raise WeightsError("family", f"{name} is no RAFT-small", str(error)) from error
+    told = asset.config.get("flow", {})
+    if not {"upscale", "refined"} <= told.keys():
+        hint = "experiments/zoo/train_flow.py writes it"
+        raise WeightsError("family", f"{name} does not say how it is used (upscale, refined)", hint)
+    own = f"raft-small-own-x{told['upscale']}"
+    return RaftFlow(network, updates, own, CentredView(told["upscale"]), told["refined"])
 
 
 def build_perceptual(kind: str) -> FeatureDistance:

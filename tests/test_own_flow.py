@@ -29,7 +29,7 @@ def place(tmp_path_factory) -> Path:
     folder = write_assets(tmp_path_factory.mktemp("assets"))
     for seed, name in enumerate(("flow", "flow_2")):
         torch.manual_seed(seed)
-        export_flow(raft_small(weights=None), folder / f"{name}.safetensors", 8)
+        export_flow(raft_small(weights=None), folder / f"{name}.safetensors", updates=8, upscale=2)
     return folder
 
 
@@ -52,7 +52,7 @@ def test_the_default_is_dis():
 def test_the_flow_network_of_the_file_is_used(place, by_path):
     file = place / "flow.safetensors"
     found = family(*OWN, f"family.flow.asset={file if by_path else 'flow'}")
-    assert isinstance(found.flow, RaftFlow) and found.flow.name == "raft-small-own-1"
+    assert isinstance(found.flow, RaftFlow) and found.flow.name == "raft-small-own-x2-1-lk"
     kept = assets.read_asset(file, "flow").tensors
     for name, value in found.flow.model.state_dict().items():
         torch.testing.assert_close(value, kept[name], msg=name)
@@ -95,6 +95,9 @@ def test_a_file_of_another_network_is_refused(place):
         family(*OWN, "family.flow.asset=encoder")
     save_asset(place / "odd.safetensors", {"weight": torch.zeros(1)}, "flow", {})
     with pytest.raises(WeightsError, match="odd is no RAFT-small"):
+        family(*OWN, "family.flow.asset=odd")
+    save_asset(place / "odd.safetensors", raft_small(weights=None).state_dict(), "flow", {})
+    with pytest.raises(WeightsError, match="odd does not say how it is used"):
         family(*OWN, "family.flow.asset=odd")
 
 

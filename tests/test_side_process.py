@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -152,9 +153,9 @@ def test_a_run_takes_the_comparison_from_the_second_process(tmp_path, threads):
 @pytest.mark.parametrize("setting", ["trainer.side_process=false", "compare=false", "trainer.workers=1"])
 def test_none_is_started_where_it_is_not_wanted_or_could_not_work(tmp_path, setting):
     config = parse(hydra_config([setting, "trainer.accelerator=cpu"]))
-    family = SimpleNamespace(device=torch.device("cpu"))
+    family: Any = SimpleNamespace(device=torch.device("cpu"))
     assert isinstance(made_beside(config, tmp_path, family), nullcontext)
     wanted = parse(hydra_config(["trainer.accelerator=cpu"]))
     assert not isinstance(made_beside(wanted, tmp_path, family), nullcontext)
-    on_gpu = SimpleNamespace(device=torch.device("cuda"))
+    on_gpu: Any = SimpleNamespace(device=torch.device("cuda"))
     assert isinstance(made_beside(wanted, tmp_path, on_gpu), nullcontext)

@@ -26,8 +26,7 @@ from experiments.zoo.flow_truth import (
     zero_flow,
 )
 from experiments.zoo.synthetic_motion import Motion
-from experiments.zoo.train_flow import Upscaled
-from tempcons.family import raft_from_asset
+from tempcons.family import own_raft
 from tempcons.models.flow import DISFlow, RaftFlow
 from tempcons.weights.assets import read_asset
 
@@ -39,20 +38,20 @@ REAL_SLACK = 1.10
 def read_flow(path: Path, updates: int | None = None) -> RaftFlow:
     """RAFT-small from its asset."""
     asset = read_asset(path, "flow")
-    return RaftFlow(raft_from_asset(asset), updates or asset.config["flow"]["updates"], "raft-small")
+    return own_raft(asset, updates or asset.config["flow"]["updates"])
 
 
 def estimators(path: Path | None, updates: list[int]) -> dict[str, Estimator]:
-    """Zero flow, DIS at two presets, RAFT with these numbers of updates, also on enlarged pictures."""
+    """Zero flow, DIS at two presets, RAFT with these numbers of updates, and as it is used."""
     found: dict[str, Estimator] = {"zero": zero_flow}
     for preset in ("medium", "fine"):
         dis = DISFlow(preset)
         found[dis.name] = dis
     for count in updates if path is not None else []:
         assert path is not None
-        raft = read_flow(path, count)
-        found[f"{raft.name}-x1"] = raft
-        found[f"{raft.name}-x2"] = Upscaled(raft, 2)
+        shipped = read_flow(path, count)
+        plain = RaftFlow(shipped.model, count, "raft-small-own", shipped.view)
+        found |= {each.name: each for each in (plain, shipped)}
     return found
 
 
@@ -72,7 +71,7 @@ def main() -> None:
     faces.add_arguments(parser)
     parser.add_argument("--flow", type=Path, help="asset; without it only DIS and zero flow are measured")
     parser.add_argument(
-        "--clip", type=Path, action="append", default=[], help="video, or folder of aligned frames"
+        "--clip", type=Path, action="append", default=[], help="video, folder of frames, or frames.npy"
     )
     parser.add_argument("--clip-share", type=float, default=1.0, help="centre square, of the shorter side")
     parser.add_argument("--updates", type=int, nargs="+", default=[8, 12])

@@ -128,10 +128,13 @@ def read_rows(labels: Path | None) -> dict[str, dict[str, str]]:
         return {row["file"]: row for row in csv.DictReader(file)}
 
 
-def held_out(identity: np.ndarray) -> np.ndarray:
-    """(N,) flags of the persons kept for tests: the same ones for the same set of persons."""
+def held_out(identity: np.ndarray, share: float = HELD_OUT_SHARE) -> np.ndarray:
+    """(N,) flags of the persons kept for tests: the same ones for the same set of persons.
+
+    Those of a smaller share are among those of a larger one.
+    """
     persons = np.unique(identity)
-    chosen = np.random.RandomState(0).permutation(persons)[: int(HELD_OUT_SHARE * len(persons))]
+    chosen = np.random.RandomState(0).permutation(persons)[: int(share * len(persons))]
     return np.isin(identity, chosen)
 
 

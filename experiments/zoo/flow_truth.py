@@ -44,13 +44,14 @@ def clip_frames(place: Path, count: int, size: int, share: float = 1.0) -> Tenso
     """(N, 3, size, size) evenly spaced frames of a video or of a folder of pictures, in [-1, 1].
 
     Args:
+        place: also ``frames.npy`` of a run's stage "align" in the cache.
         count: N, or fewer where there are fewer.
         share: side of the centre square that is kept, as a share of the shorter side.
 
     Raises:
         InputError: nothing there that can be read.
     """
-    pictures = folder_pictures(place) if place.is_dir() else video_pictures(place)
+    pictures = clip_pictures(place)
     if not pictures:
         raise InputError("faces", f"no frames in {place}", "a video, or a folder of pictures")
     chosen = [
@@ -58,6 +59,15 @@ def clip_frames(place: Path, count: int, size: int, share: float = 1.0) -> Tenso
     ]
     squares = [centre_square(picture, share, size) for picture in chosen]
     return to_range(torch.from_numpy(np.stack(squares)))
+
+
+def clip_pictures(place: Path) -> list[np.ndarray]:
+    """BGR pictures of a folder, of a run's stored frames, or of a video."""
+    if place.is_dir():
+        return folder_pictures(place)
+    if place.suffix == ".npy":
+        return list(np.ascontiguousarray(np.load(place, allow_pickle=False)[..., ::-1]))
+    return video_pictures(place)
 
 
 def folder_pictures(place: Path) -> list[np.ndarray]:

@@ -29,6 +29,8 @@ from tempcons.training.logging import LoggerConfig, run_log
 CHECKPOINT = "last.ckpt"
 REPORTS = "reports.jsonl"
 WARM_UP = 0.03
+# A step that took longer than so many seconds was suspended meanwhile (SIGSTOP, a laptop's lid).
+SUSPENDED = 30.0
 LAST_RATE = 0.02
 
 
@@ -144,7 +146,7 @@ class Clock(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        passed = time.monotonic() - self.began
+        passed = min(time.monotonic() - self.began, SUSPENDED)
         self.spent += passed
         self.spent_here += passed
         self.steps_here += 1

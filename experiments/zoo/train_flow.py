@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.optical_flow import RAFT, raft_small
 
 from experiments.zoo import faces, running
 from experiments.zoo.faces import to_range
+from experiments.zoo.flow_learning import all_updates, cropped, matching_loss, sequence_loss
 from experiments.zoo.flow_truth import Estimator, end_point_errors, synthetic_pairs, zero_flow
-from experiments.zoo.synthetic_motion import Motion, MotionPair, make_pairs
-from tempcons.models.flow import DISFlow, RaftFlow
+from experiments.zoo.synthetic_motion import Motion, MotionPair, make_pairs, warp_known
+from tempcons.models.flow import DISFlow
+from tempcons.models.raft_view import CentredView
 from tempcons.weights.assets import save_asset
 
 ASSET = "flow.safetensors"
@@ -38,8 +39,13 @@ class FlowSettings:
     """Settings of the training.
 
     Attributes:
+        batch: squares in a step.
         updates: recurrent updates in training; more may be used later.
         upscale: pictures are enlarged so often before the network, as its grid is an eighth of its input.
+        crop: side of the squares in px; towards the end, as many pixels of whole pictures.
+        matching_share: first share of the training, in which the features alone learn to match.
+        whole_share: last share of it, with whole pictures.
+        single_share: share of batches that are one moving picture without layers.
         discount: weight of an update's error relative to the next one's (the paper's gamma).
         hidden_weight: weight of points that are hidden or outside in the other frame.
         half_life: of the averaged weights, in steps.
@@ -47,9 +53,13 @@ class FlowSettings:
     """
 
     batch: int = 16
-    rate: float = 4e-4
+    rate: float = 8e-4
     updates: int = 8
-    upscale: int = 1
+    upscale: int = 2
+    crop: int = 64
+    matching_share: float = 0.05
+    whole_share: float = 0.2
+    single_share: float = 0.35
     discount: float = 0.8
     hidden_weight: float = 0.3
     weight_decay: float = 1e-5
@@ -57,28 +67,8 @@ class FlowSettings:
     test_pairs: int = 128
 
 
-def sequence_loss(flows: list[Tensor], pair: MotionPair, discount: float, hidden_weight: float) -> Tensor:
-    """Mean absolute error of all updates' flows, later ones weighing more (RAFT's Eq. 7).
-
-    Args:
-        flows: (B, 2, S, S) of every update, in px.
-    """
-    weight = hidden_weight + (1 - hidden_weight) * pair.visible
-    errors = [((flow - pair.flow).abs() * weight).mean() for flow in flows]
-    last = len(errors) - 1
-    return torch.stack([discount ** (last - i) * error for i, error in enumerate(errors)]).sum()
-
-
-def all_updates(model: RAFT, pair: MotionPair, updates: int, upscale: int) -> list[Tensor]:
-    """Flow after every update in px of the pair, which the network sees ``upscale`` times enlarged."""
-    if upscale == 1:
-        return model(pair.a, pair.b, num_flow_updates=updates)
-    size = pair.a.shape[-1]
-    large = [
-        F.interpolate(x, scale_factor=upscale, mode="bilinear", align_corners=False) for x in (pair.a, pair.b)
-    ]
-    flows = model(*large, num_flow_updates=updates)
-    return [F.interpolate(flow, size=(size, size), mode="area") / upscale for flow in flows]
+COUNTS = ("batch", "updates", "upscale", "crop", "test_pairs")
+NUMBERS = ("rate", "half_life", "matching_share", "whole_share", "single_share")
 
 
 class FlowTraining(running.ZooModule):
@@ -87,6 +77,7 @@ class FlowTraining(running.ZooModule):
     def __init__(self, pictures: Tensor, testing: Tensor, settings: FlowSettings, motion: Motion) -> None:
         super().__init__()
         self.settings, self.motion = settings, motion
+        self.view = CentredView(settings.upscale)
         self.network = raft_small(weights=None)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.register_buffer("pictures", pictures, persistent=False)
@@ -99,14 +90,21 @@ class FlowTraining(running.ZooModule):
 
     @torch.no_grad()
     def draw(self) -> MotionPair:
-        """A batch of pairs."""
+        """A batch of pairs: squares cut from pairs, towards the end whole ones."""
         assert isinstance(self.pictures, Tensor)
-        random = self.random()
-        count = 2 * self.settings.batch
-        chosen = torch.randint(len(self.pictures), (count,), generator=random, device=self.device)
+        random, wanted, size = self.random(), self.settings, self.pictures.shape[-1]
+        whole = self.share > 1 - wanted.whole_share or wanted.crop >= size
+        count = max(1, wanted.batch * wanted.crop**2 // size**2) if whole else wanted.batch
+        chosen = torch.randint(len(self.pictures), (2 * count,), generator=random, device=self.device)
         pictures = to_range(self.pictures[chosen])
-        mirrored = torch.rand(count, 1, 1, 1, generator=random, device=self.device) < 0.5
-        return make_pairs(torch.where(mirrored, pictures.flip(3), pictures), self.motion, random)
+        mirrored = torch.rand(2 * count, 1, 1, 1, generator=random, device=self.device) < 0.5
+        pictures = torch.where(mirrored, pictures.flip(3), pictures)
+        single = torch.rand((), generator=random, device=self.device) < wanted.single_share
+        if single:
+            pair = warp_known(pictures[:count], self.motion, random)
+        else:
+            pair = make_pairs(pictures, self.motion, random)
+        return pair if whole else cropped(pair, wanted.crop, random)
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         wanted = self.settings
@@ -114,12 +112,20 @@ class FlowTraining(running.ZooModule):
             group["lr"] = wanted.rate * running.rate_at(self.share)
         with torch.autocast(self.device.type, enabled=False):
             pair = self.draw()
-        flows = all_updates(self.network, pair, wanted.updates, wanted.upscale)
-        loss = sequence_loss([flow.float() for flow in flows], pair, wanted.discount, wanted.hidden_weight)
-        error = torch.linalg.vector_norm(flows[-1].detach() - pair.flow, dim=1, keepdim=True)
-        visible_error = (error * pair.visible).sum() / pair.visible.sum().clamp(min=1)
-        self.log_dict({"loss": loss, "epe": visible_error, "share": self.share})
+        matching = self.share < wanted.matching_share
+        loss = matching_loss(self.network, pair, self.view) if matching else self.motion_loss(pair)
+        self.log_dict({"matching" if matching else "loss": loss, "share": self.share})
         return loss
+
+    def motion_loss(self, pair: MotionPair) -> Tensor:
+        """Error of all updates; the last one's end-point error is logged."""
+        wanted = self.settings
+        flows = [
+            flow.float() for flow in all_updates(self.network, pair.a, pair.b, wanted.updates, self.view)
+        ]
+        error = torch.linalg.vector_norm(flows[-1].detach() - pair.flow, dim=1, keepdim=True)
+        self.log("epe", (error * pair.visible).sum() / pair.visible.sum().clamp(min=1))
+        return sequence_loss(flows, pair, wanted.discount, wanted.hidden_weight)
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -130,50 +136,34 @@ class FlowTraining(running.ZooModule):
         decay = running.average_decay(int(self.taken) + 1, self.settings.half_life)
         running.update_average(self.average, self.network, decay)
 
-    def estimator(self) -> RaftFlow | Upscaled:
-        """The averaged network as the project's flow network."""
-        flow = RaftFlow(self.average, self.settings.updates, "raft-small")
-        return flow if self.settings.upscale == 1 else Upscaled(flow, self.settings.upscale)
+    def estimate(self, a: Tensor, b: Tensor) -> Tensor:
+        """Flow by the averaged network."""
+        return all_updates(self.average, a, b, self.settings.updates, self.view)[-1]
 
     def report(self) -> dict[str, float]:
         assert isinstance(self.testing, Tensor)
-        count, found = self.settings.test_pairs, {}
+        testing, count = self.testing, self.settings.test_pairs
+
+        def errors(estimate: Estimator) -> dict[str, float]:
+            return end_point_errors(estimate, synthetic_pairs(testing, count, self.motion))
+
         if self.baselines is None:
-            others: dict[str, Estimator] = {"zero": zero_flow, "dis": DISFlow()}
             self.baselines = {
-                f"{name}/epe": end_point_errors(each, synthetic_pairs(self.testing, count, self.motion))[
-                    "epe"
-                ]
-                for name, each in others.items()
+                "zero/epe": errors(zero_flow)["epe"],
+                "dis/epe": errors(DISFlow())["epe"],
             }
         with torch.autocast(self.device.type, enabled=False):
-            found = end_point_errors(self.estimator(), synthetic_pairs(self.testing, count, self.motion))
-        return {f"raft/{k}": round(v, 4) for k, v in found.items()} | {
-            k: round(v, 4) for k, v in self.baselines.items()
-        }
+            found = {f"raft/{name}": value for name, value in errors(self.estimate).items()}
+        return {name: round(value, 4) for name, value in (found | self.baselines).items()}
 
     def keep(self, folder: Path) -> None:
-        export_flow(self.average, folder / ASSET, self.settings.updates)
+        export_flow(self.average, folder / ASSET, self.settings.updates, self.settings.upscale)
 
 
-class Upscaled:
-    """A flow network that sees the pictures enlarged."""
-
-    def __init__(self, flow: RaftFlow, factor: int) -> None:
-        self.flow, self.factor = flow, factor
-
-    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        large = [
-            F.interpolate(x, scale_factor=self.factor, mode="bilinear", align_corners=False) for x in (a, b)
-        ]
-        return F.interpolate(self.flow(*large), size=a.shape[-2:], mode="area") / self.factor
-
-
-def export_flow(network: RAFT, path: Path, updates: int) -> None:
-    """Write RAFT-small as an asset: torchvision's names, half precision."""
-    save_asset(
-        path, network.state_dict(), "flow", {"flow": {"kind": "raft_small", "updates": updates}}, LICENCE
-    )
+def export_flow(network: RAFT, path: Path, updates: int, upscale: int) -> None:
+    """Write RAFT-small as an asset: torchvision's names, half precision, how it sees pictures."""
+    config = {"kind": "raft_small", "updates": updates, "upscale": upscale, "refined": True}
+    save_asset(path, network.state_dict(), "flow", {"flow": config}, LICENCE)
 
 
 def main() -> None:
@@ -181,15 +171,13 @@ def main() -> None:
     faces.add_arguments(parser)
     running.add_arguments(parser, total_minutes=10)
     defaults = FlowSettings()
-    for name in ("batch", "updates", "upscale", "test_pairs"):
-        parser.add_argument("--" + name.replace("_", "-"), type=int, default=getattr(defaults, name))
-    for name in ("rate", "half_life"):
-        parser.add_argument("--" + name.replace("_", "-"), type=float, default=getattr(defaults, name))
+    for names, kind in ((COUNTS, int), (NUMBERS, float)):
+        for name in names:
+            parser.add_argument("--" + name.replace("_", "-"), type=kind, default=getattr(defaults, name))
     parser.add_argument("--largest-motion", type=float, default=Motion.largest, help="px")
     args = parser.parse_args()
     found = faces.from_arguments(args)
-    names = ("batch", "updates", "upscale", "test_pairs", "rate", "half_life")
-    settings = FlowSettings(**{name: getattr(args, name) for name in names})
+    settings = FlowSettings(**{name: getattr(args, name) for name in COUNTS + NUMBERS})
     module = FlowTraining(found.training, found.testing, settings, Motion(largest=args.largest_motion))
     running.run(module, running.piece_of(args), vars(args), args.seed)
 

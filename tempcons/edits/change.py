@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,12 +13,14 @@ from torch import Tensor
 from tempcons.check import ConfigError, WeightsError
 from tempcons.edits.config import STYLE_CLIP, EditConfig, EditSource
 from tempcons.edits.directions import load_array, load_direction, load_ganspace, on_rows, sefa_directions
+from tempcons.edits.refine import refined
 from tempcons.edits.style_space import global_direction, shift_styles, style_spread
 from tempcons.models.latent_transformer import EDITED_ROWS
+from tempcons.models.mapper import LevelsMapper
 from tempcons.models.stylegan2 import Generator
 from tempcons.store.artefact import hash_file
 from tempcons.weights import registry
-from tempcons.weights.assets import Asset, load_asset
+from tempcons.weights.assets import ASSETS, Asset, load_asset
 from tempcons.weights.load import load_clip, load_generator, load_latent_transformer, load_mapper
 
 Record = dict[str, str]
@@ -31,6 +33,7 @@ class Change:
     Attributes:
         records: name, kind, sha256, licence and card of every file read.
         move: codes (T, L, D) to what is added to them; None leaves the codes.
+        fit: the same, from the codes and the clip's generator, in place of ``move``.
         adapt: the clip's generator to the edited one, a new one; None leaves the generator.
         like: has the shape of the edited generator; None: of the clip's.
     """
@@ -39,6 +42,7 @@ class Change:
     move: Callable[[Tensor], Tensor] | None = None
     adapt: Callable[[Generator], Generator] | None = None
     like: Generator | None = None
+    fit: Callable[[Tensor, Generator], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,11 @@ def apply_all(changes: Sequence[Change], codes: Tensor, generator: Generator) ->
     Every residual is taken at the inversion's codes, so the order of the edits does not matter; the
     generator is changed in the order given.
     """
-    moved = codes
+    moved, clips = codes, generator
     for change in changes:
-        if change.move is not None:
+        if change.fit is not None:
+            moved = moved + change.fit(codes, clips)
+        elif change.move is not None:
             moved = moved + change.move(codes)
         if change.adapt is not None:
             generator = change.adapt(generator)
@@ -162,7 +168,19 @@ def _sefa(wanted: Wanted) -> Change:
 def _embedded_direction(wanted: Wanted) -> Change:
     asset = load_asset(wanted.source.weights, "direction")
     direction = on_rows(asset.tensors["direction"], wanted.config.rows)
-    return along(direction, [asset.record], wanted.strength)
+    change, steps = along(direction, [asset.record], wanted.strength), wanted.config.refine
+    if not steps:
+        return change
+    move = wanted.strength * direction
+    return replace(change, fit=lambda codes, tuned: refined(move, codes, tuned, wanted.base, steps))
+
+
+def _embedded_mapper(wanted: Wanted) -> Change:
+    """A levels mapper; strength 1 is what it was trained for."""
+    asset = load_asset(wanted.source.weights, "mapper")
+    mapper = mapper_from_asset(asset).requires_grad_(False)
+    check_width(ASSETS / f"{wanted.source.weights}.safetensors", mapper.style_dim, wanted.base)
+    return Change([asset.record], move=lambda codes: wanted.strength * mapper(codes))
 
 
 def _embedded_generator(wanted: Wanted) -> Change:
@@ -226,6 +244,13 @@ def _checkpoint(wanted: Wanted) -> Change:
     return Change([registry.record(wanted.source.weights)], adapt=lambda g: adapted, like=adapted)
 
 
+def mapper_from_asset(asset: Asset) -> LevelsMapper:
+    """The mapper of an embedded file."""
+    mapper = LevelsMapper(**asset.config["mapper"])
+    mapper.load_state_dict(asset.tensors)
+    return mapper.eval()
+
+
 def check_width(path: Path, style_dim: int, base: Generator) -> None:
     """Raise WeightsError unless an edit's network is made for codes as wide as the generator's."""
     if style_dim != base.style_dim:
@@ -244,4 +269,4 @@ LOADERS: dict[str, Callable[[Wanted], Change]] = {
     "style_text": _style_text,
     "checkpoint": _checkpoint,
 }
-EMBEDDED = {"direction": _embedded_direction, "generator": _embedded_generator}
+EMBEDDED = {"direction": _embedded_direction, "mapper": _embedded_mapper, "generator": _embedded_generator}

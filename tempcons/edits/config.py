@@ -11,7 +11,7 @@ from tempcons.models.clip import require_package
 # Domain of each kind of source, by family.
 COMMON_KINDS = {"file": "in", "sefa": "in", "style": "in", "text": "out"}
 KINDS = {
-    "embedded": {**COMMON_KINDS, "direction": "in", "generator": "out"},
+    "embedded": {**COMMON_KINDS, "direction": "in", "mapper": "in", "generator": "out"},
     "ffhq": {
         **COMMON_KINDS,
         "direction": "in",
@@ -107,6 +107,8 @@ class EditConfig:
         file: the user's own direction, which sources of kinds "file" and "style" refer to.
         component: which direction of kinds "sefa" and "ganspace", from 0.
         rows: rows of the codes that a direction moves; null all.
+        refine: steps in which an embedded direction's offset is fitted to the clip's tuned generator; 0: the
+            direction as it is. Edits of other kinds have none.
         source, target: what edits by text go from and to.
         threshold: style channels of smaller relevance to a text stay.
         training: of kind "text".
@@ -123,6 +125,7 @@ class EditConfig:
     file: str | None = None
     component: int = 0
     rows: list[int] | None = None
+    refine: int = 0
     source: str | None = None
     target: str | None = None
     threshold: float = 0.1
@@ -134,6 +137,7 @@ class EditConfig:
             raise ConfigError("config", f"edit.domain = {self.domain!r}", "known: in, out")
         check_number("edit.strength", self.strength)
         check_number("edit.component", self.component, 0)
+        check_number("edit.refine", self.refine, 0)
         check_number("edit.threshold", self.threshold, 0)
         for recipe, alpha in self.alpha.items():
             check_number(f"edit.alpha.{recipe}", alpha, 0)

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tempcons.check import ConfigError, check_pictures, near_names
 from tempcons.media.range import to_frames
+from tempcons.models.lucas_kanade import refine
 from tempcons.models.raft_updates import both_ways, correlations, recurrent_flow
+from tempcons.models.raft_view import PaperView, RaftView
 
 if TYPE_CHECKING:  # torchvision takes seconds to load
     from torchvision.models.optical_flow import RAFT
@@ -30,8 +31,6 @@ DIS_PRESETS = {
     "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
-RAFT_STRIDE = 8
-RAFT_SMALLEST_SIDE = 128
 
 
 @runtime_checkable
@@ -127,24 +126,34 @@ class RaftFlow(nn.Module):
     """RAFT (Teed and Deng 2020) in torchvision's implementation, frozen; gradients reach the pictures.
 
     Both directions of :meth:`pair` run as one batch, every picture is encoded once, and both share one
-    correlation volume (models/raft_updates.py). Sides that are no multiple of 8, or below the 128 px that the
-    correlation pyramid needs, are padded by repeating the border.
+    correlation volume (models/raft_updates.py).
 
     Args:
         model: ``raft_small`` or ``raft_large`` with its weights loaded (torchvision's key names).
         updates: recurrent updates; the paper's range is 12 to 20.
         name: name for reports, e.g. "raft-large".
+        view: how the network was trained to see pictures (models/raft_view.py); None: the paper's.
+        refined: its flow is sharpened at the pictures' own size (models/lucas_kanade.py).
     """
 
     differentiable = True
 
-    def __init__(self, model: RAFT, updates: int = 12, name: str = "raft") -> None:
+    def __init__(
+        self,
+        model: RAFT,
+        updates: int = 12,
+        name: str = "raft",
+        view: RaftView | None = None,
+        refined: bool = False,
+    ) -> None:
         super().__init__()
         if updates < 1:
             raise ConfigError("flow", f"updates must be at least 1, got {updates}", "the paper has 12 to 20")
         self.model = model.eval().requires_grad_(False)
         self.updates = updates
-        self.name = f"{name}-{updates}"
+        self.view = PaperView() if view is None else view
+        self.refined = refined
+        self.name = f"{name}-{updates}" + ("-lk" if refined else "")
 
     def train(self, mode: bool = True) -> RaftFlow:
         """Stay in evaluation mode: the batch statistics belong to the weights."""
@@ -152,9 +161,9 @@ class RaftFlow(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """F_{a->b}."""
-        padded, crop = _pad_for_raft(torch.cat(_checked(a, b)))
-        volume = correlations(*self.model.feature_encoder(padded).chunk(2))
-        return crop(self._flow(volume, self.model.context_encoder(padded[: len(a)]), self.updates))
+        seen = self.view.enter(torch.cat(_checked(a, b)))
+        volume = correlations(*self.model.feature_encoder(seen).chunk(2))
+        return self._flow(volume, self.model.context_encoder(seen[: len(a)]), self.updates, None, a, b)
 
     def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """(F_{a->b}, F_{b->a})."""
@@ -164,22 +173,24 @@ class RaftFlow(nn.Module):
         self, a: Tensor, b: Tensor, first: tuple[Tensor, Tensor] | None, updates: int
     ) -> tuple[Tensor, Tensor]:
         """(F_{a->b}, F_{b->a}) by so many updates, from flow (both ways, as returned) or no motion."""
-        padded, crop = _pad_for_raft(torch.cat(_checked(a, b)))
-        volume = both_ways(correlations(*self.model.feature_encoder(padded).chunk(2)))
-        start = None
-        if first is not None:
-            enlarged, _ = _pad_for_raft(torch.cat(first))
-            start = F.avg_pool2d(enlarged, RAFT_STRIDE) / RAFT_STRIDE
-        flow = self._flow(volume, self.model.context_encoder(padded), updates, start)
-        forward, backward = crop(flow).chunk(2)
+        seen = self.view.enter(torch.cat(_checked(a, b)))
+        volume = both_ways(correlations(*self.model.feature_encoder(seen).chunk(2)))
+        start = None if first is None else self.view.start(torch.cat(first))
+        there, back = torch.cat([a, b]), torch.cat([b, a])
+        flow = self._flow(volume, self.model.context_encoder(seen), updates, start, there, back)
+        forward, backward = flow.chunk(2)
         return forward, backward
 
-    def _flow(self, volume: Tensor, context: Tensor, updates: int, start: Tensor | None = None) -> Tensor:
-        """Flow at full size from correlations and context; enlarged after the last update alone."""
+    def _flow(
+        self, volume: Tensor, context: Tensor, updates: int, start: Tensor | None, a: Tensor, b: Tensor
+    ) -> Tensor:
+        """Flow at the pictures' size from correlations and context; enlarged after the last update alone."""
         volume, context = _positions_exact(volume), _positions_exact(context)
         flow, hidden = recurrent_flow(self.model, volume, context, updates, start)
         predictor = self.model.mask_predictor
-        return _upsample_flow(flow, None if predictor is None else predictor(hidden))
+        mask = None if predictor is None else predictor(hidden)
+        flow = self.view.leave(flow, mask, a.shape[-2], a.shape[-1])
+        return refine(flow, a, b) if self.refined else flow
 
 
 FLOW_KINDS = {"dis": DISFlow, "farneback": FarnebackFlow, "raft": RaftFlow}
@@ -248,38 +259,3 @@ def _checked(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.shape != b.shape:
         raise ValueError(f"pictures must have one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
     return a, b
-
-
-class _Crop:
-    """Undoes the padding on a flow."""
-
-    def __init__(self, left: int, top: int, height: int, width: int) -> None:
-        self.rows, self.columns = slice(top, top + height), slice(left, left + width)
-
-    def __call__(self, flow: Tensor) -> Tensor:
-        return flow[..., self.rows, self.columns]
-
-
-def _pad_for_raft(pictures: Tensor) -> tuple[Tensor, _Crop]:
-    """Pad evenly on all sides to what RAFT takes."""
-    height, width = pictures.shape[-2:]
-    extra_y, extra_x = (_raft_side(side) - side for side in (height, width))
-    left, top = extra_x // 2, extra_y // 2
-    padding = (left, extra_x - left, top, extra_y - top)
-    return F.pad(pictures, padding, mode="replicate"), _Crop(left, top, height, width)
-
-
-def _raft_side(side: int) -> int:
-    return max(RAFT_SMALLEST_SIDE, -(-side // RAFT_STRIDE) * RAFT_STRIDE)
-
-
-def _upsample_flow(flow: Tensor, mask: Tensor | None) -> Tensor:
-    """Flow at an eighth of the size to full size: convex combination of 3x3 neighbours, or bilinear."""
-    if mask is None:
-        enlarged = F.interpolate(flow, scale_factor=RAFT_STRIDE, mode="bilinear", align_corners=True)
-        return RAFT_STRIDE * enlarged
-    batch, _, height, width = flow.shape
-    weights = mask.view(batch, 1, 9, RAFT_STRIDE, RAFT_STRIDE, height, width).softmax(dim=2)
-    neighbours = F.unfold(RAFT_STRIDE * flow, kernel_size=3, padding=1).view(batch, 2, 9, 1, 1, height, width)
-    blocks = (weights * neighbours).sum(dim=2).permute(0, 1, 4, 2, 5, 3)
-    return blocks.reshape(batch, 2, RAFT_STRIDE * height, RAFT_STRIDE * width)

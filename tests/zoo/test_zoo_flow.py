@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from torchvision.models.optical_flow import raft_small
 
 from experiments.zoo.evaluate_flow import estimators, read_flow, verdict
+from experiments.zoo.flow_learning import (
+    all_updates,
+    cropped,
+    matching_entropy,
+    matching_loss,
+    sequence_loss,
+)
 from experiments.zoo.flow_truth import clip_frames, end_point_errors, real_pairs, synthetic_pairs, zero_flow
 from experiments.zoo.running import REPORTS, rate_at, run
 from experiments.zoo.synthetic_motion import (
@@ -19,8 +28,10 @@ from experiments.zoo.synthetic_motion import (
     make_pairs,
     place_layer,
 )
-from experiments.zoo.train_flow import ASSET, FlowSettings, FlowTraining, sequence_loss
-from tempcons.geometry.warp import warp
+from experiments.zoo.train_flow import ASSET, FlowSettings, FlowTraining
+from tempcons.geometry.warp import pixel_grid, warp
+from tempcons.models.flow import RaftFlow
+from tempcons.models.raft_view import CentredView
 
 CLEAN = Motion(photometric=0.0)
 
@@ -84,6 +95,63 @@ def test_real_frames_are_moved_by_a_flow_that_dis_finds(face_folder):
     judged = estimators(None, [])
     dis, zero = (end_point_errors(judged[n], real_pairs(frames, 1))["epe"] for n in ("dis-medium-x2", "zero"))
     assert dis < 0.5 * zero
+
+
+def test_frames_of_the_cache_are_read_as_they_are(tmp_path):
+    stored = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3), np.uint8)
+    np.save(tmp_path / "frames.npy", stored)
+    frames = clip_frames(tmp_path / "frames.npy", 3, 32)
+    expected = torch.from_numpy(stored).permute(0, 3, 1, 2).float() / 127.5 - 1
+    torch.testing.assert_close(frames, expected)
+
+
+def test_what_is_trained_is_what_is_used():
+    torch.manual_seed(0)
+    network, view = raft_small(weights=None).eval(), CentredView(2)
+    a, b = faces_of(2, 64).split(1)
+    with torch.no_grad():
+        trained = all_updates(network, a, b, 3, view)[-1]
+    assert trained.abs().max() > 0
+    torch.testing.assert_close(RaftFlow(network, 3, view=view)(a, b), trained, atol=2e-4, rtol=1e-3)
+
+
+def test_matching_is_cheapest_at_the_right_cell():
+    height, width = 3, 4
+    certain = torch.full((1, 1, height * width), -9.0)
+    certain[0, 0, 1 * width + 2] = 0.0
+    at = [
+        matching_entropy(certain, torch.tensor([[[x], [y]]]), height, width).item()
+        for x, y in ((2.0, 1.0), (2.5, 1.0), (1.0, 2.0), (2.5, 1.5))
+    ]
+    assert at == pytest.approx([0.0, 4.5, 9.0, 6.75])
+
+
+def test_features_learn_to_match():
+    torch.manual_seed(0)
+    network, view = raft_small(weights=None).train(), CentredView(1)
+    pair = make_pairs(faces_of(4, 128), Motion(photometric=0.0), torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(network.feature_encoder.parameters(), 1e-3)
+    losses = []
+    for _ in range(6):
+        loss = matching_loss(network, pair, view)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_square_of_a_pair_keeps_its_truth():
+    random = torch.Generator().manual_seed(0)
+    grid = pixel_grid(16, 16, torch.zeros(1)).expand(2, -1, -1, -1)
+    flow = torch.zeros(2, 2, 16, 16)
+    flow[:, 0] = 3
+    part = cropped(MotionPair(grid, grid, flow, torch.ones(2, 1, 16, 16)), 8, random)
+    corner = part.a[..., :1, :1]
+    torch.testing.assert_close(part.a - corner, pixel_grid(8, 8, torch.zeros(1)).expand(2, -1, -1, -1))
+    assert part.b.equal(part.a) and (corner <= 8).all()
+    # What moves right by 3 px leaves the square from its last three columns.
+    assert (part.visible[..., :5] == 1).all() and (part.visible[..., 5:] == 0).all()
 
 
 def test_later_updates_weigh_more_and_hidden_points_less():

@@ -24,7 +24,12 @@ from experiments.zoo.rebase import (
 )
 from experiments.zoo.reconstruction import LADDERS, distorted, ladder_order
 from experiments.zoo.running import REPORTS, run
-from experiments.zoo.train_classifier import ClassifierTraining, flip_rate, read_classifier
+from experiments.zoo.train_classifier import (
+    ClassifierTraining,
+    EmotionNetwork,
+    flip_rate,
+    read_classifier,
+)
 from experiments.zoo.train_encoder import EncoderSettings, EncoderTraining, delta_penalty
 from experiments.zoo.train_gan import GanSettings, GanTraining, path_lengths, r1_penalty
 from tempcons.models.discriminator import Discriminator
@@ -218,7 +223,7 @@ def test_the_encoder_takes_two_steps_and_goes_on(few_faces, two_steps, adversari
 
 def test_the_classifier_takes_two_steps_and_judges_flips(few_faces, two_steps):
     for expected in (2, 4):
-        module = ClassifierTraining(few_faces, 8, 1e-3, width=4)
+        module = ClassifierTraining(few_faces, 8, 1e-3, EmotionNetwork(4, depth=2, size=16))
         run(module, two_steps, {})
         assert int(module.taken) == expected
     last = json.loads((two_steps.out / REPORTS).read_text().splitlines()[-1])

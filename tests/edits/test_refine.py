@@ -1,0 +1,97 @@
+"""A direction fitted to a tuned generator: what is wanted, and that the offset comes closer to it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_family import one_edit
+from tiny import tiny_codes, tiny_generator
+
+from tempcons.check import ConfigError
+from tempcons.edits import change
+from tempcons.edits.change import apply_all, load_change
+from tempcons.edits.refine import changed_share, draw, refined, transfer_error, transferred
+from tempcons.models.stylegan2 import Generator
+from tempcons.stages.edit import part_key
+from tempcons.weights import assets
+from tempcons.weights.assets import save_asset
+
+
+def tuned_from(base: Generator) -> Generator:
+    """Another generator near the first."""
+    tuned = tiny_generator()
+    random = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for value in tuned.parameters():
+            value.add_(0.2 * value.abs().mean() * torch.randn(value.shape, generator=random))
+    return tuned
+
+
+def direction_of(base: Generator) -> torch.Tensor:
+    return 0.5 * torch.randn(base.n_latent, base.style_dim, generator=torch.Generator().manual_seed(4))
+
+
+def error(offset, direction, codes, tuned, base) -> float:
+    edited, plain = draw(base, codes + direction), draw(base, codes)
+    share = changed_share(edited, plain)
+    wanted = transferred(edited, plain, draw(tuned, codes), share)
+    return transfer_error(draw(tuned, codes + offset), wanted, share).item()
+
+
+def test_what_an_edit_leaves_keeps_its_detail():
+    plain = torch.zeros(1, 3, 64, 64)
+    edited, tuned = plain.clone(), plain + 0.3
+    edited[..., 40:, :] = 0.8
+    share = changed_share(edited, plain)
+    assert share[..., :20, :].max() == 0 and share[..., 56:, :].min() == 1
+    wanted = transferred(edited, plain, tuned, share)
+    assert torch.equal(wanted[..., :20, :], tuned[..., :20, :])
+    assert torch.equal(wanted[..., 56:, :], edited[..., 56:, :])
+
+
+@torch.no_grad()
+def test_the_tuned_generator_comes_closer_to_the_edit_and_fine_rows_stay():
+    base = tiny_generator()
+    tuned, codes, direction = tuned_from(base), tiny_codes(base), direction_of(base)
+    fixed = {k: v.clone() for k, v in tuned.state_dict().items()}
+    offset = refined(direction, codes, tuned, base, 40)
+    told = (direction, codes, tuned, base)
+    assert error(offset, *told) < 0.9 * error(direction, *told)
+    half = base.n_latent // 2
+    assert torch.equal(offset[half:], direction[half:])
+    assert (offset[:half] != direction[:half]).any(1).all()
+    assert all(torch.equal(fixed[k], v) for k, v in tuned.state_dict().items())
+    assert torch.equal(offset, refined(direction, codes, tuned, base, 40))
+
+
+@torch.no_grad()
+def test_rows_that_the_edit_does_not_name_stay():
+    base = tiny_generator()
+    direction = direction_of(base)
+    direction[1:] = 0
+    offset = refined(direction, tiny_codes(base), tuned_from(base), base, 2)
+    assert not offset[1:].any() and (offset[0] != direction[0]).any()
+
+
+@torch.no_grad()
+def test_an_edit_is_fitted_where_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "ASSETS", tmp_path)
+    base = tiny_generator()
+    direction, codes, tuned = direction_of(base), tiny_codes(base), tuned_from(base)
+    save_asset(tmp_path / "own.safetensors", {"direction": direction}, "direction", {}, half=False)
+    keys = []
+    for steps in (0, 3):
+        config = one_edit("direction", "own", refine=steps)
+        source = config.source_in("embedded")
+        found = load_change(config, source, "embedded", base, 2.0)
+        moved, same = apply_all([found], codes, tuned)
+        wanted = refined(2 * direction, codes, tuned, base, steps)
+        torch.testing.assert_close(moved, codes + wanted)
+        assert same is tuned
+        keys.append(part_key(config, change.Change([]), "embedded"))
+    assert "refine" not in keys[0] and keys[1]["refine"] == 3
+
+
+def test_steps_are_a_count():
+    with pytest.raises(ConfigError, match=r"edit\.refine"):
+        one_edit("direction", "own", refine=-1)
