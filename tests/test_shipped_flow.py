@@ -37,7 +37,7 @@ def test_it_comes_with_its_licence_and_card(family):
     assert isinstance(family.flow, RaftFlow) and family.flow.name.startswith("raft-small-own")
     [record] = [record for record in family.records if record["kind"] == "flow"]
     assert "Apache-2.0" in record["licence"]
-    assert "end-point error" in (ASSETS / record["card"]).read_text()
+    assert "End-point error" in (ASSETS / record["card"]).read_text()
 
 
 def test_it_is_far_better_than_no_motion_on_unseen_textures(family):
