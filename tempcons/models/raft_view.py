@@ -33,6 +33,7 @@ class RaftView(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class PaperView:
     """As the paper's networks were trained: padded on all sides, cells spread from edge to edge."""
 
