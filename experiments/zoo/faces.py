@@ -209,9 +209,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="only the first so many pictures (dry runs)")
 
 
-def from_arguments(args: argparse.Namespace) -> Faces:
+def from_arguments(args: argparse.Namespace, size: int = 128) -> Faces:
     """What :func:`add_arguments` asked for."""
-    return read(args.faces, args.labels, limit=args.limit)
+    return read(args.faces, args.labels, size, args.limit)
 
 
 def main() -> None:

@@ -179,7 +179,7 @@ def main() -> None:
     args = parser.parse_args()
     pl.seed_everything(args.seed, verbose=False)
     network = EmotionNetwork(args.width, args.depth, args.size)
-    found = faces.read(args.faces, args.labels, args.size, args.limit)
+    found = faces.from_arguments(args, args.size)
     module = ClassifierTraining(found, args.batch, args.rate, network, args.held_share)
     running.run(module, running.piece_of(args), vars(args), args.seed)
 

@@ -20,7 +20,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from tempcons.models.stylegan2 import Generator
 
@@ -33,6 +32,8 @@ CHANGE_WEIGHT = 8.0  # of what the edit changes, beside 1 for what it leaves
 
 def changed_share(edited: Tensor, plain: Tensor) -> Tensor:
     """(B, 1, H, W) from 0 where an edit leaves the picture to 1 where it changes it, softly."""
+    from torchvision.transforms.functional import gaussian_blur  # takes seconds to load
+
     sigma = SOFTNESS * plain.shape[-1]
     side = 2 * int(3 * sigma) + 1
     change = (edited - plain).abs().amax(1, keepdim=True)

@@ -29,7 +29,7 @@ def test_the_commands_are_understood(name, dry, tmp_path, monkeypatch):
     module = importlib.import_module(call[2])
     seen = {}
 
-    def stop(args):
+    def stop(args, size=128):
         seen.update(vars(args))
         raise InterruptedError
 
