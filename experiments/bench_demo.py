@@ -54,8 +54,10 @@ def turn(code: Path, place: Path, settings: list[str]) -> dict[str, Any]:
     told = [*settings, f"output.root={place / 'outputs'}", f"output.cache={place / 'cache'}"]
     environment = {**os.environ, "PYTHONPATH": str(code), "WANDB_MODE": "offline"}
     began = time.perf_counter()
-    subprocess.run([sys.executable, "train.py", *told], cwd=code, env=environment, check=True)
+    ended = subprocess.run([sys.executable, "train.py", *told], cwd=code, env=environment).returncode
     seconds = time.perf_counter() - began
+    if ended:
+        raise InputError("bench", f"train.py in {code} ended with code {ended}", "see what it said above")
     run = place / "outputs" / "latest"
     stages = json.loads((run / "manifest.json").read_text())["stages"]
     figures = json.loads((run / "metrics.json").read_text())
