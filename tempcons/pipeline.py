@@ -46,6 +46,7 @@ from tempcons.stages.page_alignment import AlignmentFacts
 from tempcons.stages.page_masks import Masks
 from tempcons.stages.target_panels import target_masks
 from tempcons.store.artefact import Store, hash_file, peak_memory_mb, write_json
+from tempcons.store.lookup import Lookup, NotMadeError
 from tempcons.training.anchors import with_windows
 from tempcons.training.context import PhaseContext
 from tempcons.training.hyper import Hyper
@@ -114,7 +115,7 @@ def run(config: Config, folder: Path, opening: Opening | None = None) -> dict[st
     family = load_family(config.family, pick_device(config.trainer.accelerator), config.inversion.encoder)
     with run_log(config.logger, folder, run_name(config, folder), config.composed) as logs:
         prepared = prepare(config, opening.clip, family, store)
-        with made_beside(config, folder, family):
+        with made_beside(config, folder, prepared, family):
             optimised, compared = results(config, prepared, family, store, logs)
         measured = figures_of(prepared, optimised, compared, family, store)
         full = put_back(config, prepared, optimised, family, store, logs)
@@ -174,14 +175,28 @@ def results(
     return optimised, compared | baselines.run(others, prepared.edited, family, bench)
 
 
-def made_beside(config: Config, folder: Path, family: Family) -> AbstractContextManager[None]:
+def made_beside(
+    config: Config, folder: Path, prepared: Prepared, family: Family
+) -> AbstractContextManager[None]:
     """On a CPU: a second process makes what the result is measured beside, at the same time."""
-    trainer, (_, others) = config.trainer, split(beside(config))
+    trainer = config.trainer
     # The second process may start none itself.
     alone = trainer.devices == 1 and not trainer.workers
-    if not (trainer.side_process and alone and others and family.device.type == "cpu"):
+    if not (trainer.side_process and alone and family.device.type == "cpu"):
+        return nullcontext()
+    if others_are_there(config, prepared, family):
         return nullcontext()
     return side_process.beside(make_others, folder / BESIDE_LOG, config)
+
+
+def others_are_there(config: Config, prepared: Prepared, family: Family) -> bool:
+    """Whether the cache holds all that would have to be made to be measured beside the result."""
+    lookup, (_, others) = Lookup(Path(config.output.cache)), split(beside(config))
+    try:
+        baselines.run(others, prepared.edited, family, set_up(config, prepared, family, lookup))
+    except NotMadeError:
+        return False
+    return True
 
 
 def make_others(config: Config) -> None:

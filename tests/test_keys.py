@@ -21,9 +21,9 @@ from torchvision.models import alexnet
 
 from tempcons import opening, pipeline
 from tempcons.family import FamilyConfig, FlowConfig, depends_on, load_family
-from tempcons.forecast.plan import Lookup, NotMadeError
 from tempcons.schema import Config, parse
 from tempcons.store.artefact import Store, make_key
+from tempcons.store.lookup import Lookup, NotMadeError
 from tempcons.sweep.naming import FILES, job_key
 from tempcons.weights import assets, registry
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 from tiny import hydra_config
 
-from tempcons import side_process
+from tempcons import pipeline, side_process
 from tempcons.pipeline import BESIDE_LOG, made_beside, run
 from tempcons.schema import parse
 
@@ -148,14 +148,25 @@ def test_a_run_takes_the_comparison_from_the_second_process(tmp_path, threads):
     assert len(phases) == 2 and len({record["key"] for record in phases}) == 2
     assert not any(record["reused"] for record in phases)
     assert "recipe=paper" in json.loads((folder / "metrics.json").read_text())
+    again = folder.with_name("again")
+    run(parse(hydra_config(overrides)), again)
+    assert "recipe=paper" in json.loads((again / "metrics.json").read_text())
+    assert not (again / BESIDE_LOG).exists(), "all was in the cache, yet a second process was started"
 
 
-@pytest.mark.parametrize("setting", ["trainer.side_process=false", "compare=false", "trainer.workers=1"])
-def test_none_is_started_where_it_is_not_wanted_or_could_not_work(tmp_path, setting):
-    config = parse(hydra_config([setting, "trainer.accelerator=cpu"]))
-    family: Any = SimpleNamespace(device=torch.device("cpu"))
-    assert isinstance(made_beside(config, tmp_path, family), nullcontext)
-    wanted = parse(hydra_config(["trainer.accelerator=cpu"]))
-    assert not isinstance(made_beside(wanted, tmp_path, family), nullcontext)
-    on_gpu: Any = SimpleNamespace(device=torch.device("cuda"))
-    assert isinstance(made_beside(wanted, tmp_path, on_gpu), nullcontext)
+@pytest.mark.parametrize("setting", ["trainer.side_process=false", "trainer.workers=1"])
+def test_none_is_started_where_it_is_not_wanted_or_could_not_work(tmp_path, setting, monkeypatch):
+    prepared: Any = None
+    there = False
+    monkeypatch.setattr(pipeline, "others_are_there", lambda *_: there)
+
+    def started(setting: str, device: str = "cpu") -> bool:
+        config = parse(hydra_config([setting, "trainer.accelerator=cpu"]))
+        family: Any = SimpleNamespace(device=torch.device(device))
+        return not isinstance(made_beside(config, tmp_path, prepared, family), nullcontext)
+
+    assert started("compare=true")
+    assert not started(setting)
+    assert not started("compare=true", "cuda")
+    there = True
+    assert not started("compare=true")

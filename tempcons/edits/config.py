@@ -167,6 +167,12 @@ class EditConfig:
                 f"{self.name} is a {source.kind} but edit.domain={self.domain}",
                 f"a {source.kind} edit is domain={fits[source.kind]}",
             )
+        if self.refine and (family, source.kind) != ("embedded", "direction"):
+            raise ConfigError(
+                "edit",
+                f"edit.refine={self.refine} has nothing to fit: {source.kind} of family={family}",
+                "edit.refine=0; directions of family=embedded alone are fitted to the clip's generator",
+            )
         if source.kind in OWN_FILES and not Path(source.weights).is_file():
             raise ConfigError(
                 "edit", f"no file {source.weights}", "edit.file=PATH of a .npy or .pt direction"
@@ -198,7 +204,13 @@ class EditConfig:
         return found
 
     def check_stack(self) -> None:
-        """Raise ConfigError unless at most one part changes the domain, and the stack's domain is its."""
+        """Raise ConfigError unless at most one part changes the domain, and the stack's domain is its.
+
+        Nor may the stack be refined, which its edits are one by one.
+        """
+        if self.refine:
+            what = f"edit.refine={self.refine} for several edits at once"
+            raise ConfigError("edit", what, "edit.layers.NAME.refine=N refines one of them")
         swaps = [part.name for part in self.parts if part.domain == "out"]
         if len(swaps) > 1:
             what = f"{' and '.join(swaps)} each bring a generator of their own"

@@ -14,7 +14,8 @@ from tempcons.family import Family
 from tempcons.schema import FRAME_PHASES, GENERATOR_PHASES, LATENT_PHASES, Config
 from tempcons.stages import clip, evaluate
 from tempcons.stages.baselines import Baseline, RecipeBaseline
-from tempcons.store.artefact import MANIFEST, Store, make_key
+from tempcons.store.artefact import Store
+from tempcons.store.lookup import Lookup, NotMadeError
 from tempcons.training.hyper import Hyper
 from tempcons.training.logging import RunLog
 from tempcons.training.settings import LoggerConfig
@@ -39,32 +40,6 @@ class Step:
     reused: bool = False
     hyper: Hyper | None = None
     settings: Any = None
-
-
-class NotMadeError(Exception):
-    """A stage that the cache doesn't hold; those that depend on it can't be looked up."""
-
-
-class Lookup(Store):
-    """A store that finds artefacts, and neither makes nor locks any."""
-
-    def produce(
-        self,
-        stage: str,
-        depends: dict[str, Any],
-        make: Callable[[Path], dict[str, Any] | None],
-        resumable: bool = False,
-    ) -> Path:
-        """The finished artefact.
-
-        Raises:
-            NotMadeError: there is none.
-        """
-        folder = self.root / stage / make_key(stage, depends)
-        if not (folder / MANIFEST).exists():
-            raise NotMadeError(stage)
-        self.records.append({"stage": stage, "key": folder.name, "path": str(folder), "reused": True})
-        return folder
 
 
 def plan(config: Config, family: Family) -> list[Step]:

@@ -163,7 +163,9 @@ class RaftFlow(nn.Module):
         """F_{a->b}."""
         seen = self.view.enter(torch.cat(_checked(a, b)))
         volume = correlations(*self.model.feature_encoder(seen).chunk(2))
-        return self._flow(volume, self.model.context_encoder(seen[: len(a)]), self.updates, None, a, b)
+        context = self.model.context_encoder(seen[: len(a)])
+        flow = self._flow(volume, context, self.updates, None, a.shape[-2], a.shape[-1])
+        return refine(flow, a, b) if self.refined else flow
 
     def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """(F_{a->b}, F_{b->a})."""
@@ -176,21 +178,22 @@ class RaftFlow(nn.Module):
         seen = self.view.enter(torch.cat(_checked(a, b)))
         volume = both_ways(correlations(*self.model.feature_encoder(seen).chunk(2)))
         start = None if first is None else self.view.start(torch.cat(first))
-        there, back = torch.cat([a, b]), torch.cat([b, a])
-        flow = self._flow(volume, self.model.context_encoder(seen), updates, start, there, back)
+        context = self.model.context_encoder(seen)
+        flow = self._flow(volume, context, updates, start, a.shape[-2], a.shape[-1])
+        if self.refined:
+            flow = refine(flow, torch.cat([a, b]), torch.cat([b, a]))
         forward, backward = flow.chunk(2)
         return forward, backward
 
     def _flow(
-        self, volume: Tensor, context: Tensor, updates: int, start: Tensor | None, a: Tensor, b: Tensor
+        self, volume: Tensor, context: Tensor, updates: int, start: Tensor | None, height: int, width: int
     ) -> Tensor:
         """Flow at the pictures' size from correlations and context; enlarged after the last update alone."""
         volume, context = _positions_exact(volume), _positions_exact(context)
         flow, hidden = recurrent_flow(self.model, volume, context, updates, start)
         predictor = self.model.mask_predictor
         mask = None if predictor is None else predictor(hidden)
-        flow = self.view.leave(flow, mask, a.shape[-2], a.shape[-1])
-        return refine(flow, a, b) if self.refined else flow
+        return self.view.leave(flow, mask, height, width)
 
 
 FLOW_KINDS = {"dis": DISFlow, "farneback": FarnebackFlow, "raft": RaftFlow}

@@ -209,7 +209,9 @@ class KernelEnergy(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
         kernels = weight.flatten(2).square()
-        return kernels @ kernels.new_ones(kernels.shape[2])
+        # As precise as the weights: a sum is so under autocast, a product is not.
+        with torch.autocast(weight.device.type, enabled=False):
+            return kernels @ kernels.new_ones(kernels.shape[2])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

@@ -65,13 +65,12 @@ def load_changes(
 
 def part_key(part: EditConfig, change: Change, family: str) -> dict[str, Any]:
     """What a part of an edit depends on."""
-    settings = ("strength", "component", "rows", "threshold", "source", "target")
-    key = {
+    settings = ("strength", "component", "rows", "refine", "threshold", "source", "target")
+    return {
         **asdict(part.source_in(family)),
         "sha256": [record["sha256"] for record in change.records],
         **{name: getattr(part, name) for name in settings},
     }
-    return key | {"refine": part.refine} if part.refine else key
 
 
 def run(

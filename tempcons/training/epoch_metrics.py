@@ -18,6 +18,7 @@ from tempcons.models.perceptual import FeatureDistance
 from tempcons.training.feature_cache import FeatureCache
 
 BATCH = 8
+FEATURES_MB = 256.0  # of the direct edit; the phase keeps features of its own beside these
 
 
 class EpochMetrics(pl.Callback):
@@ -44,7 +45,7 @@ class EpochMetrics(pl.Callback):
         every: int = 1,
     ) -> None:
         self.codes, self.direct, self.flow, self.every = codes, direct, flow, every
-        self.perceptual, self.direct_features = perceptual, FeatureCache(perceptual)
+        self.perceptual, self.direct_features = perceptual, FeatureCache(perceptual, FEATURES_MB)
 
     @property
     def distance_name(self) -> str:

@@ -10,6 +10,7 @@ from tiny import tiny_codes, tiny_generator
 from tempcons.check import ConfigError
 from tempcons.edits import change
 from tempcons.edits.change import apply_all, load_change
+from tempcons.edits.config import EditConfig, EditSource
 from tempcons.edits.refine import changed_share, draw, refined, transfer_error, transferred
 from tempcons.models.stylegan2 import Generator
 from tempcons.stages.edit import part_key
@@ -89,7 +90,27 @@ def test_an_edit_is_fitted_where_it_says_so(tmp_path, monkeypatch):
         torch.testing.assert_close(moved, codes + wanted)
         assert same is tuned
         keys.append(part_key(config, change.Change([]), "embedded"))
-    assert "refine" not in keys[0] and keys[1]["refine"] == 3
+    assert [key["refine"] for key in keys] == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "family"), [("direction", "ffhq"), ("mapper", "embedded"), ("sefa", "embedded")]
+)
+def test_nothing_but_embedded_directions_is_fitted(kind, family):
+    sources = {family: EditSource(kind, "own")}
+    with pytest.raises(ConfigError, match=r"edit\.refine=3 has nothing to fit"):
+        EditConfig("own", "in", 1.0, "", sources, refine=3).sources_in(family)
+    EditConfig("own", "in", 1.0, "", sources).sources_in(family)
+
+
+def test_a_stack_is_fitted_edit_by_edit():
+    layers = {
+        name: EditConfig(name, "in", 1.0, "", {"embedded": EditSource("direction", name)}, refine=3)
+        for name in "ab"
+    }
+    with pytest.raises(ConfigError, match=r"edit\.layers\.NAME\.refine"):
+        EditConfig("stack", "in", 1.0, "", {}, layers=layers, refine=3).sources_in("embedded")
+    assert len(EditConfig("stack", "in", 1.0, "", {}, layers=layers).sources_in("embedded")) == 2
 
 
 def test_steps_are_a_count():

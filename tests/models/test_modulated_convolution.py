@@ -58,6 +58,14 @@ def test_energy_of_kernels_has_its_gradient():
     assert torch.autograd.gradgradcheck(kernel_energy, weight)
 
 
+def test_energy_of_kernels_is_exact_under_autocast():
+    weight = torch.randn(3, 4, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        energy = kernel_energy(weight)
+    assert energy.dtype == torch.float32
+    torch.testing.assert_close(energy, weight.square().sum(dim=(2, 3)))
+
+
 def test_no_weight_gradient_where_only_codes_are_trained():
     layer = ModulatedConv2d(6, 5, 3, 8).requires_grad_(False)
     w = torch.randn(2, 8, requires_grad=True)
