@@ -29,7 +29,7 @@ from rich.table import Table
 
 import tempcons
 from experiments.benchmarks import surroundings
-from experiments.benchmarks.parts import SETTINGS, SIZES, has_fast_mode
+from experiments.benchmarks.parts import SETTINGS, SIZES
 from experiments.benchmarks.steps import PHASES, Place, time_steps, with_memory
 from tempcons.runtime import prepare_process
 from tempcons.store.artefact import write_json
@@ -69,7 +69,7 @@ def step_rows(given: argparse.Namespace) -> Iterator[Row]:
     """Training steps of the settings asked for, with the memory of each."""
     place = Place(given.accelerator, given.seed, given.threads, given.steps, tuple(given.set))
     for setting in given.setting or (MAIN[given.accelerator], "embedded", "embedded-default"):
-        for row in time_steps(setting, place, given.rounds, has_fast_mode() and not given.no_fast):
+        for row in time_steps(setting, place, given.rounds, not given.no_fast):
             yield with_memory(row, place) if given.memory else row
 
 

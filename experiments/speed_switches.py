@@ -19,21 +19,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from experiments.composed import composed
 from tempcons.family import Family, load_family
 from tempcons.media.frames import FrameStore
 from tempcons.media.range import to_frames
 from tempcons.runtime import pick_device, prepare_process
-from tempcons.schema import Config, parse
+from tempcons.schema import Config
 from tempcons.stages import phase1, phase2, target
 from tempcons.store.artefact import Store
 from tempcons.training.context import PhaseContext
 from tempcons.training.hyper import Hyper
 from tempcons.types import Edited
 
-CONF = Path(__file__).parent.parent / "conf"
 EXACT = "exact"
 SWITCHES = (
     EXACT,
@@ -49,8 +48,7 @@ STEPS = 8
 def configured(switch: str, settings: Sequence[str]) -> Config:
     """The configuration with one switch, or a whole mode."""
     chosen = f"speed={switch}" if "=" not in switch else switch
-    with initialize_config_dir(str(CONF), version_base=None):
-        return parse(compose("config", overrides=[chosen, *settings, "compare=false"]))
+    return composed(chosen, *settings, "compare=false")
 
 
 def drawn(family: Family, count: int) -> Edited:

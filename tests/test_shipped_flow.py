@@ -18,6 +18,8 @@ from tempcons.weights.assets import ASSETS
 SIZE = 128
 # Centre square of the clip that the face fills.
 FACE = 0.5
+# Error on moved frames of the demo clip, as a share of the motion: 0.137 measured, and a third more.
+SHARE_OF_MOTION = 0.18
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,8 @@ def test_it_is_far_better_than_no_motion_on_unseen_textures(family):
 def test_it_finds_how_frames_of_the_demo_clip_were_moved(family):
     frames = clip_frames(demo_clip(), 3, SIZE, FACE)
     found, zero = (end_point_errors(each, real_pairs(frames, 1))["epe"] for each in (family.flow, zero_flow))
-    assert found < 0.3 * zero
+    print(f"{found / zero:.3f} of the motion")
+    assert found < SHARE_OF_MOTION * zero
 
 
 def test_still_pictures_hardly_move(family):

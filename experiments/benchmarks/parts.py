@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor
 from torchvision.models.optical_flow import raft_large
 
+from experiments.composed import composed
 from tempcons.family import Family, load_family
 from tempcons.geometry.quad import CropRule
 from tempcons.media.frames import FrameStore
@@ -21,12 +19,11 @@ from tempcons.models.flow import DISFlow, FlowNetwork, RaftFlow
 from tempcons.models.perceptual import LpipsDistance
 from tempcons.models.stylegan2 import Generator
 from tempcons.runtime import pick_device
-from tempcons.schema import Config, parse
+from tempcons.schema import Config
 from tempcons.training.hyper import Hyper
 from tempcons.training.settings import TrainerConfig
 from tempcons.types import Edited
 
-ROOT = Path(__file__).parent.parent.parent
 # An epoch has two pairs.
 FRAMES = 3
 # How far the codes of frames are from each other; random networks then give flows of a few pixels.
@@ -74,17 +71,6 @@ class Parts:
     device: torch.device
 
 
-def composed(overrides: Iterable[str]) -> Config:
-    """The settings of ``train.py`` with these arguments."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        return parse(compose("config", overrides=list(overrides)))
-
-
-def has_fast_mode() -> bool:
-    """Whether ``speed=fast`` is among the settings."""
-    return (ROOT / "conf" / "speed" / "fast.yaml").exists()
-
-
 def make_parts(
     name: str, accelerator: str, seed: int, settings: tuple[str, ...] = (), frames: int = FRAMES
 ) -> Parts:
@@ -98,7 +84,7 @@ def make_parts(
         frames: length of the clip.
     """
     torch.manual_seed(seed)
-    config = composed((*SETTINGS[name], f"trainer.accelerator={accelerator}", *settings))
+    config = composed(*SETTINGS[name], f"trainer.accelerator={accelerator}", *settings)
     device = pick_device(accelerator)
     loaded = random_family(name, config, device) if name in SIZES else load_family(config.family, device)
     family = config.speed.family(loaded)

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from experiments.bench_long_clip import RATE, frames, landmarks
-from experiments.benchmarks.parts import ROOT, composed, make_parts
+from experiments.benchmarks.parts import make_parts
 from experiments.benchmarks.steps import WARM_UP, Ours, alone
+from experiments.composed import ROOT, composed
 from tempcons.geometry.quad import FFHQ, CropRule
 from tempcons.media.write import VideoSettings, write_video
 from tempcons.runtime import prepare_process
@@ -99,7 +100,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def media(accelerator: str, seed: int, count: int) -> list[Row]:
     """Frames per second of the demo clip decoded and aligned, and of the embedded generator's frames."""
-    config = composed(("edit=surprised",))
+    config = composed("edit=surprised")
     family = config.family
     crop = CropRule(family.crop_scale, family.crop_centre, family.crop_fade)
     parts = make_parts("embedded", accelerator, seed, frames=count)

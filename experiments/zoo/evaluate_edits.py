@@ -16,12 +16,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiments.composed import change_of, composed
 from experiments.zoo import faces
 from experiments.zoo.evaluate_family import EMOTION_OF
 from experiments.zoo.faces import to_range
@@ -29,28 +29,14 @@ from experiments.zoo.train_classifier import EMOTIONS, EmotionNetwork, flip_rate
 from experiments.zoo.train_gan import write_grid
 from experiments.zoo.train_identity import IdentityNetwork, read_identity
 from tempcons.check import InputError
-from tempcons.edits.change import Change, apply_all, load_change
+from tempcons.edits.change import apply_all
 from tempcons.family import Family, load_family
 from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
-from tempcons.schema import Config, parse
 from tempcons.stages.invert import load_generator
 from tempcons.weights.assets import load_state
 
-CONF = Path(__file__).parents[2] / "conf"
 SHOWN, BATCH = 10, 32
-
-
-def composed(*overrides: str) -> Config:
-    """The package's configuration."""
-    with hydra.initialize_config_dir(str(CONF), version_base=None):
-        return parse(hydra.compose("config", overrides=list(overrides)))
-
-
-def change_of(name: str, family: Family, overrides: list[str]) -> Change:
-    """An edit as ``edit=NAME`` applies it."""
-    edit = composed(f"edit={name}", *overrides).edit
-    return load_change(edit, edit.source_in(family.name), family.name, family.generator, edit.strength)
 
 
 def drawn(generator: Generator, codes: Tensor) -> Tensor:
@@ -92,7 +78,7 @@ def sources(args: argparse.Namespace, family: Family) -> dict[str, tuple[Generat
         chosen["clip"] = (tuned, load_state(args.clip / "codes.safetensors")[0]["codes"])
     if args.clip_only:
         return chosen
-    found = faces.read(args.faces, args.labels, family.generator.size, args.limit)
+    found = faces.from_arguments(args, family.generator.size)
     neutral = found.chosen(found.held & (np.array(found.emotion) == "neutral"))[: args.pictures]
     if not len(neutral):
         raise InputError("zoo", "no held-out face is labelled neutral", "more pictures")
@@ -126,7 +112,7 @@ def main() -> None:
         rows = [before[shown]]
         table[place] = {"pictures": len(codes)}
         for name in args.edits:
-            moved, edited = apply_all([change_of(name, family, args.override)], codes, generator)
+            moved, edited = apply_all([change_of(name, family, *args.override)], codes, generator)
             after = drawn(edited, moved)
             rows.append(after[shown])
             table[place][name] = figures(before, after, EMOTION_OF[name], judge, identity, family.perceptual)

@@ -23,8 +23,9 @@ from experiments.zoo import faces
 from experiments.zoo.augment import gray
 from experiments.zoo.faces import Faces, to_range
 from experiments.zoo.frechet import NAME, frechet_distance, gaussian
+from experiments.zoo.ladders import ladder_order
 from experiments.zoo.networks import read_encoder, read_generator
-from experiments.zoo.reconstruction import ladder_order, reconstruction_figures
+from experiments.zoo.reconstruction import reconstruction_figures
 from experiments.zoo.train_classifier import flip_rate, read_classifier
 from experiments.zoo.train_gan import drawn_pictures, write_grid
 from tempcons.check import InputError
@@ -129,7 +130,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     generator, encoder = read_generator(args.generator).eval(), read_encoder(args.encoder).eval()
-    found = faces.read(args.faces, args.labels, generator.size, args.limit)
+    found = faces.from_arguments(args, generator.size)
     testing = found.testing[: args.pictures]
     network = Lite0Distance()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -4,17 +4,21 @@
         --flow runs/flow/flow.safetensors --out runs/flow/errors.json
 
 Held-out synthetic pairs (persons that no training saw, fixed seed), and frames of real clips moved by a known
-flow. End-point error in px over visible points; also over all points, and by how far the points move.
+flow. End-point error in px over visible points; also over all points, and by how far the points move. And
+what a pair costs, both ways, in seconds of a core.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from experiments.zoo import faces
 from experiments.zoo.flow_truth import (
@@ -27,7 +31,7 @@ from experiments.zoo.flow_truth import (
 )
 from experiments.zoo.synthetic_motion import Motion
 from tempcons.family import own_raft
-from tempcons.models.flow import DISFlow, RaftFlow
+from tempcons.models.flow import DISFlow, FlowNetwork, RaftFlow
 from tempcons.weights.assets import read_asset
 
 SIZE = 128
@@ -66,6 +70,33 @@ def verdict(synthetic: dict[str, dict[str, float]], real: dict[str, Any]) -> dic
     }
 
 
+def seconds_of_a_pair(network: FlowNetwork, a: Tensor, b: Tensor, gradient: bool, repeats: int) -> float:
+    """Median processor seconds of both ways of one pair, with ``gradient`` as far as into both pictures."""
+    taken = []
+    with torch.set_grad_enabled(gradient):
+        for _ in range(repeats + 1):
+            pictures = [picture.clone().requires_grad_(gradient) for picture in (a, b)]
+            began = time.process_time()
+            there, back = network.pair(*pictures)
+            if gradient:
+                torch.autograd.grad(there.sum() + back.sum(), pictures)
+            taken.append(time.process_time() - began)
+    # The first one also loads what the others need.
+    return statistics.median(taken[1:])
+
+
+def pair_seconds(judged: dict[str, Estimator], a: Tensor, b: Tensor, repeats: int) -> dict[str, Any]:
+    """:func:`seconds_of_a_pair` of every network, and with the gradient where it has one."""
+    return {
+        name: {
+            f"{'with' if gradient else 'without'}_gradient": seconds_of_a_pair(each, a, b, gradient, repeats)
+            for gradient in ((False, True) if each.differentiable else (False,))
+        }
+        for name, each in judged.items()
+        if isinstance(each, FlowNetwork)
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     faces.add_arguments(parser)
@@ -77,6 +108,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, nargs="+", default=[8, 12])
     parser.add_argument("--pairs", type=int, default=512)
     parser.add_argument("--frames", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5, help="of a pair, for its seconds")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_grad_enabled(False)
@@ -91,15 +123,20 @@ def main() -> None:
         clip: {name: end_point_errors(each, real_pairs(frames, 4)) for name, each in judged.items()}
         for clip, frames in clips.items()
     }
+    pair = next(synthetic_pairs(testing, 1, Motion()))
+    seconds = pair_seconds(judged, pair.a, pair.b, args.repeats)
     found = {
         "pairs": args.pairs,
         "synthetic": synthetic,
         "real": real,
+        "pair_seconds": seconds,
+        "threads": torch.get_num_threads(),
         "good_enough": verdict(synthetic, real),
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(found, indent=2))
-    for part, figures in {"synthetic pairs": synthetic, **real}.items():
+    shown = {"synthetic pairs": synthetic, **real, "seconds of a core a pair, both ways": seconds}
+    for part, figures in shown.items():
         print(part)
         for name, values in figures.items():
             print(f"  {name:20s}", "  ".join(f"{k} {v:.3f}" for k, v in values.items()))

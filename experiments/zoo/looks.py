@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from kornia.color import rgb_to_grayscale
-from kornia.filters import bilateral_blur, gaussian_blur2d
+from kornia.filters import bilateral_blur
 from torch import Tensor
+
+from experiments.zoo.blur import blurred
 
 # Where the crop of the embedded family has a face's parts, (x, y) as shares of the side.
 FACE = {
@@ -27,12 +29,6 @@ FACE = {
     "mouth": (0.500, 0.750),
 }
 SIDES = (-1, 1)
-
-
-def blurred(picture: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur with its border repeated."""
-    side = 2 * int(3 * sigma) + 1
-    return gaussian_blur2d(picture, (side, side), (sigma, sigma), border_type="replicate")
 
 
 def plane(picture: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,10 +94,10 @@ def dark_in(gray: Tensor, where: Tensor, below: float, width: float = 0.06) -> T
 def pencil_sketch(picture: Tensor) -> Tensor:
     """Gray pencil on paper: shading by a dodge blend, contours by a difference of Gaussians."""
     gray = rgb_to_grayscale((picture + 1) / 2)
-    soft = gaussian_blur2d(gray, (31, 31), (6.0, 6.0), border_type="replicate")
+    soft = blurred(gray, 6.0, 15)
     shading = (gray / (soft + 0.05)).clamp(0, 1).pow(1.5)
-    narrow = gaussian_blur2d(gray, (9, 9), (0.8, 0.8), border_type="replicate")
-    wide = gaussian_blur2d(gray, (13, 13), (1.6, 1.6), border_type="replicate")
+    narrow = blurred(gray, 0.8, 4)
+    wide = blurred(gray, 1.6, 6)
     contour = 1 + torch.tanh(((narrow - 0.985 * wide) - 0.002).clamp(max=0) * 30)
     tone = 0.30 + 0.70 * torch.sigmoid((gray - 0.30) * 7)
     drawing = (0.55 * shading + 0.45 * tone) * contour
@@ -117,7 +113,7 @@ def cartoon(picture: Tensor) -> Tensor:
     skin = torch.cat([0.16 + 0.92 * gray, 0.02 + 0.86 * gray.pow(1.15), 0.03 + 0.78 * gray.pow(1.35)], 1)
     saturated = gray + 1.6 * (x - gray)
     x = 0.5 * saturated + 0.5 * skin
-    x = x + 0.5 * (x - gaussian_blur2d(x, (21, 21), (4.0, 4.0), border_type="replicate"))
+    x = x + 0.5 * (x - blurred(x, 4.0, 10))
     return ((x - 0.5) * 1.25 + 0.56).clamp(0, 1) * 2 - 1
 
 

@@ -82,16 +82,21 @@ def features_of(network: FeatureDistance, found: Faces, at: np.ndarray, batch: i
     return torch.cat([pooled(network, to_range(found.pictures[part])) for part in parts])
 
 
+def within_persons(points: Tensor, persons: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Points (N, K) less their persons' means, these means (P, K), and how many points persons have (P,)."""
+    which = torch.from_numpy(np.unique(persons, return_inverse=True)[1])
+    count = torch.bincount(which).float()
+    centres = torch.zeros(len(count), points.shape[1]).index_add_(0, which, points) / count[:, None]
+    return points - centres[which], centres, count
+
+
 def discriminant(features: Tensor, persons: np.ndarray) -> tuple[Tensor, Tensor]:
     """Mean (N,) and projection (N, D): whitened within persons, then where persons differ most."""
     mean = features.mean(0)
     few = min(PRINCIPAL, *features.shape)
     basis = torch.pca_lowrank(features - mean, q=few, center=False, niter=2)[2]
     points = (features - mean) @ basis
-    which = torch.from_numpy(np.unique(persons, return_inverse=True)[1])
-    count = torch.bincount(which).float()
-    centres = torch.zeros(len(count), few).index_add_(0, which, points) / count[:, None]
-    inside = points - centres[which]
+    inside, centres, count = within_persons(points, persons)
     spread = inside.T @ inside / max(1, len(points) - len(count))
     values, vectors = torch.linalg.eigh(spread + RIDGE * spread.diag().mean() * torch.eye(few))
     white = vectors / values.sqrt()

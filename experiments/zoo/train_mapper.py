@@ -38,7 +38,7 @@ from experiments.zoo.train_classifier import (
     softened,
 )
 from experiments.zoo.train_gan import write_grid
-from experiments.zoo.train_identity import several
+from experiments.zoo.train_identity import several, within_persons
 from experiments.zoo.train_prop import drawn_loss
 from experiments.zoo.tuned_faces import TunedFace, tuned_faces
 from tempcons.check import InputError
@@ -96,10 +96,8 @@ class Spread:
 
 def spread_of(codes: Tensor, persons: np.ndarray) -> Spread:
     """The spread of codes (N, L, D) round their persons' means."""
-    which = torch.from_numpy(np.unique(persons, return_inverse=True)[1])
-    flat, count = codes.flatten(1), torch.bincount(which).float()
-    centres = torch.zeros(len(count), flat.shape[1]).index_add_(0, which, flat) / count[:, None]
-    inside = flat - centres[which]
+    flat = codes.flatten(1)
+    inside, _, count = within_persons(flat, persons)
     _, values, basis = torch.pca_lowrank(inside, q=min(PRINCIPAL, *inside.shape), center=False, niter=2)
     free = max(1, len(flat) - len(count))
     along = (values.square() / free).sqrt()
@@ -275,7 +273,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     generator = read_generator(args.generator).eval().requires_grad_(False)
     encoder = read_encoder(args.encoder).eval().requires_grad_(False)
-    found, distance = faces.read(args.faces, args.labels, generator.size, args.limit), Lite0Distance()
+    found, distance = faces.from_arguments(args, generator.size), Lite0Distance()
     tuned = tuned_faces(
         generator,
         encoder,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torchvision.models.optical_flow import raft_small
 
+from experiments.zoo import evaluate_flow
 from experiments.zoo.evaluate_flow import estimators, read_flow, verdict
 from experiments.zoo.flow_learning import (
     all_updates,
@@ -28,7 +30,7 @@ from experiments.zoo.synthetic_motion import (
     make_pairs,
     place_layer,
 )
-from experiments.zoo.train_flow import ASSET, FlowSettings, FlowTraining
+from experiments.zoo.train_flow import ASSET, FlowSettings, FlowTraining, export_flow
 from tempcons.geometry.warp import pixel_grid, warp
 from tempcons.models.flow import RaftFlow
 from tempcons.models.raft_view import CentredView
@@ -197,3 +199,22 @@ def test_a_flow_must_beat_dis_and_not_lose_on_real_frames():
     synthetic = dict(zip(names, (dis, good), strict=True))
     assert verdict(synthetic, {"clip": dict(zip(names, (dis, good), strict=True))}) == {names[1]: True}
     assert verdict(synthetic, {"clip": dict(zip(names, (dis, slow), strict=True))}) == {names[1]: False}
+
+
+def test_one_command_gives_errors_and_seconds(face_folder, tmp_path, monkeypatch, capsys):
+    export_flow(raft_small(weights=None), tmp_path / "flow.safetensors", updates=1, upscale=1)
+    pictures = face_folder / "pictures"
+    files = [f"--faces={pictures}", f"--clip={pictures}", f"--flow={tmp_path}/flow.safetensors"]
+    counts = ["--updates=1", "--pairs=1", "--frames=1", "--repeats=1"]
+    monkeypatch.setattr(sys, "argv", ["script", *files, *counts, f"--out={tmp_path}/found.json"])
+    with torch.set_grad_enabled(True):  # the script turns gradients off for good
+        evaluate_flow.main()
+    shown, found = capsys.readouterr().out, json.loads((tmp_path / "found.json").read_text())
+    networks = {"dis-medium-x2", "dis-fine-x2", "raft-small-own-1", "raft-small-own-x1-1-lk"}
+    assert set(found["synthetic"]) == set(found["real"]["pictures"]) == {"zero", *networks}
+    assert set(found["pair_seconds"]) == networks and found["threads"] == torch.get_num_threads()
+    for name, seconds in found["pair_seconds"].items():
+        with_gradient = {"with_gradient"} if name.startswith("raft") else set()
+        assert set(seconds) == {"without_gradient"} | with_gradient
+        assert all(value > 0 for value in seconds.values())
+    assert "with_gradient" in shown.split("seconds of a core")[1]

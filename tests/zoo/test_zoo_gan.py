@@ -8,11 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.functional import gaussian_blur
 
 from experiments.zoo import train_gan
 from experiments.zoo.augment import adapted, augment, gray, hue_rotation, input_changes
+from experiments.zoo.blur import blurred
 from experiments.zoo.faces import to_range
 from experiments.zoo.frechet import Gaussian, frechet_distance
+from experiments.zoo.ladders import LADDERS, distorted, ladder_order
 from experiments.zoo.networks import encode_all, load_parts, read_generator, save_parts
 from experiments.zoo.rebase import (
     centred_on,
@@ -22,7 +25,6 @@ from experiments.zoo.rebase import (
     rebase_generator,
     save_basis,
 )
-from experiments.zoo.reconstruction import LADDERS, distorted, ladder_order
 from experiments.zoo.running import REPORTS, run
 from experiments.zoo.train_classifier import (
     ClassifierTraining,
@@ -248,6 +250,16 @@ def test_every_ladder_rises_for_the_squared_difference():
     order = ladder_order(lambda x, y: (x - y).square().mean(dim=(1, 2, 3)), pictures)
     assert set(order) == set(LADDERS) and all(share == 1 for share in order.values())
     assert torch.equal(distorted(pictures, "shift", 1)[..., 1:], pictures[..., :-1])
+
+
+def test_the_blur_is_torchvisions_with_either_border():
+    pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = gaussian_blur(pictures, [15, 15], [2.0, 2.0])
+    torch.testing.assert_close(distorted(pictures, "blur", 2.0), expected, atol=1e-5, rtol=0)
+    repeated = gaussian_blur(
+        torch.nn.functional.pad(pictures, [12] * 4, mode="replicate"), [13, 13], [2.0, 2.0]
+    )
+    torch.testing.assert_close(blurred(pictures, 2.0), repeated[..., 12:-12, 12:-12], atol=1e-5, rtol=0)
 
 
 def test_parts_are_small_and_whole(tmp_path):

@@ -13,14 +13,21 @@ import torch
 from small_family import small_family
 from tiny import STYLE_DIM, TinyDistance, tiny_generator
 
+from experiments.composed import change_of
 from experiments.zoo import evaluate_edits, faces, train_identity
-from experiments.zoo.evaluate_edits import change_of
 from experiments.zoo.running import REPORTS, run
 from experiments.zoo.train_classifier import EMOTIONS, EmotionNetwork
-from experiments.zoo.train_identity import discriminant, read_identity, several, verification
+from experiments.zoo.train_identity import (
+    discriminant,
+    read_identity,
+    several,
+    verification,
+    within_persons,
+)
 from experiments.zoo.train_mapper import MapperSettings, MapperTraining, spread_of
 from experiments.zoo.tuned_faces import tuned_faces
 from tempcons.check import InputError
+from tempcons.edits.change import Change
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.weights.assets import read_asset, save_asset, save_state
 
@@ -65,6 +72,15 @@ def test_a_mapper_starts_at_its_direction_takes_two_steps_and_goes_on(
     assert asset.config["label"] == "happiness"
 
 
+def test_points_are_centred_person_by_person():
+    """Persons come in any order, with any number, and with different numbers of points."""
+    points = torch.tensor([[1.0, 0.0], [10.0, 5.0], [3.0, 4.0], [5.0, 5.0]])
+    inside, centres, count = within_persons(points, np.array([7, 2, 7, 7]))
+    torch.testing.assert_close(centres, torch.tensor([[10.0, 5.0], [3.0, 3.0]]))
+    assert count.tolist() == [1, 3]
+    torch.testing.assert_close(inside, torch.tensor([[-2.0, -3.0], [0.0, 0.0], [0.0, 1.0], [2.0, 2.0]]))
+
+
 def test_what_persons_differ_by_costs_less():
     random = torch.Generator().manual_seed(0)
     axis = torch.zeros(2, 8)
@@ -84,7 +100,7 @@ def test_an_embedded_mapper_moves_codes(tmp_path, monkeypatch, few_faces, encode
     save_asset(tmp_path / "own.safetensors", module.mapper.state_dict(), "mapper", config, half=False)
     family = small_family()
     told = ["edit.sources.embedded={kind: mapper, weights: own}", "edit.strength=0.5"]
-    change = change_of("surprised", family, told)
+    change = change_of("surprised", family, *told)
     codes = module.testing
     assert change.move is not None and change.records[0]["kind"] == "mapper"
     torch.testing.assert_close(change.move(codes), 0.5 * module.mapper(codes))
@@ -136,7 +152,7 @@ def test_identity_is_fitted_and_the_table_written(face_folder, tmp_path, monkeyp
     monkeypatch.setattr(evaluate_edits, "load_family", lambda *_: replace(family, encoder=encoder))
     identity = read_identity(tmp_path / "identity.safetensors", TinyDistance())
     monkeypatch.setattr(evaluate_edits, "read_identity", lambda path: identity)
-    move = evaluate_edits.Change([], move=torch.ones_like)
+    move = Change([], move=torch.ones_like)
     monkeypatch.setattr(evaluate_edits, "change_of", lambda *_: move)
     more = [f"--classifier={tmp_path}/judge.safetensors", f"--identity={tmp_path}/identity.safetensors"]
     monkeypatch.setattr(
