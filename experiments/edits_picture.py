@@ -21,7 +21,7 @@ from tempcons.media.range import to_frames
 from tempcons.stages.invert import load_generator
 from tempcons.weights.assets import load_state
 
-EDITS = ("surprised", "happy", "angry")
+EDITS = ("surprised", "happy", "angry", "eyeglasses", "beard")
 LOOKS = ("nada_sketch", "nada_pixar", "nada_disney_princess", "nada_elf", "nada_zombie")
 
 
@@ -36,11 +36,11 @@ def main() -> None:
     family = load_family(composed().family, torch.device("cpu"))
     tuned = load_generator(args.inversion / "generator.safetensors", family.generator)
     codes = load_state(args.inversion / "codes.safetensors")[0]["codes"]
-    codes = codes[np.linspace(0, len(codes) - 1, args.columns).round().astype(int)]
-    rows = {"inversion": to_frames(tuned.synthesis(codes))}
+    shown = np.linspace(0, len(codes) - 1, args.columns).round().astype(int)
+    rows = {"inversion": to_frames(tuned.synthesis(codes[shown]))}
     for name in args.edits:
         moved, generator = apply_all([change_of(name, family)], codes, tuned)
-        rows[name] = to_frames(generator.synthesis(moved))
+        rows[name] = to_frames(generator.synthesis(moved[shown]))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     sheet(rows, args.columns).save(args.out)
     print(args.out)

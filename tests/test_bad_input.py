@@ -89,7 +89,7 @@ DETECT = "align.landmarks_path=null"
         (["anchor=6"], ["anchor = 6 is not a frame of the clip (0..5)"]),
         (["anchor=-1"], ["anchor = -1 is not a frame"]),
         (["edit=suprised"], ["no edit named 'suprised'", "did you mean surprised"]),
-        (["edit=beard"], ["beard does not exist for family=embedded", "ffhq"]),
+        (["edit=depp"], ["depp does not exist for family=embedded", "ffhq"]),
         (["edit.domain=out"], ["surprised is a direction but edit.domain=out"]),
         (["edit.domain=sideways"], ["edit.domain = 'sideways'; known: in, out"]),
         (["edit=direction", "edit.file=nowhere.npy"], ["no file nowhere.npy"]),

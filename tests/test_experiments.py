@@ -94,7 +94,7 @@ def test_every_experiment_is_accepted_alone(experiment):
         ("table2", 3),
         ("table3", 8),
         ("fig6", 2),
-        ("edits", 8),
+        ("edits", 10),
         ("table1_ravdess", 100),
         ("table2_ravdess", 100),
     ],

@@ -82,7 +82,7 @@ def test_an_edit_with_its_own_generator_refuses_pivotal_tuning():
     (["inversion.passes=0"], "inversion.passes = 0"),
     (["inversion=optimization", "inversion.projection.steps=0"], r"projection\.steps = 0"),
     (["edit=happy"], "happy does not exist for family=ffhq.*embedded"),
-    (["family=embedded", "edit=eyeglasses"], "eyeglasses does not exist for family=embedded.*ffhq"),
+    (["family=embedded", "edit=depp"], "depp does not exist for family=embedded.*ffhq"),
     (["edit.sources.ffhq.kind=generator"], "kind 'generator'"),
     (["edit=direction", "edit.file=nowhere.npy"], r"no file nowhere\.npy"),
     (["edit=direction"], r"edit\.file"),

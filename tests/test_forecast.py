@@ -77,6 +77,14 @@ def test_without_a_cache_all_stages_are_to_do_and_nothing_is_written(told, setti
     assert "reused" not in text and "phase 2 (tempcons)" in text and "nothing was written" in text
 
 
+def test_fitting_an_edit_to_the_clip_takes_its_time(told):
+    plain, fitted = (
+        {step.stage: cost.seconds for step, cost in told("edit=eyeglasses", f"edit.refine={steps}")[0]}
+        for steps in (0, 6000)
+    )
+    assert fitted["edit"] > 20 * plain["edit"]
+
+
 def test_full_frames_and_other_methods_have_their_stages(told):
     rows, text = told("phase=full", "baselines=[dvp,wplus]", "stitch=tuned")
     assert {"phase3", "stitch", "dvp", "wplus"} <= set(stages(rows, False))

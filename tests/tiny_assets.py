@@ -12,7 +12,7 @@ from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.stylegan2 import Generator
 from tempcons.weights.assets import save_asset
 
-DIRECTIONS = ("surprised", "happy", "angry")
+DIRECTIONS = ("surprised", "happy", "angry", "eyeglasses", "beard")
 LOOKS = ("sketch", "pixar", "disney_princess", "elf", "zombie")
 
 

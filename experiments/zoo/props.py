@@ -11,10 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from experiments.zoo.looks import blurred, plane
+from experiments.zoo.blur import blurred
+from experiments.zoo.looks import plane
 
-LENS = (0.150, 0.118)  # half axes of a lens, in distances between the eyes times 0.376: shares of the side
-RIM = 0.020
+LENS = (0.155, 0.115)  # half axes of a lens, in distances between the eyes times 0.376: shares of the side
+RIM = 0.036
+MOUTH, NARROWEST = 0.328, 0.75  # width of a mean mouth; a turned face has no smaller beard than this share
 
 
 def glasses(picture: Tensor, points: Tensor) -> Tensor:
@@ -52,33 +54,27 @@ def glasses(picture: Tensor, points: Tensor) -> Tensor:
 
 
 def beard(picture: Tensor, points: Tensor) -> Tensor:
-    """Dark hair on chin, jaw and upper lip; the mouth stays free."""
+    """Dark hair on chin, jaws, cheeks' lower part and upper lip; the mouth stays free."""
     x, y = plane(picture)
-    x, y = x[None], y[None]
     mouth = points[:, 3:].mean(1)
-    mx, my = (mouth[:, axis].view(-1, 1, 1) for axis in (0, 1))
-    nose_y = points[:, 2, 1].view(-1, 1, 1)
-    width = (points[:, 4, 0] - points[:, 3, 0]).view(-1, 1, 1) / 0.328
-    u, v = (x - mx) / width, (y - my) / width
-    jaw = torch.sigmoid((v - 0.02 + 0.9 * (u.abs() - 0.22)) / 0.03)
-    jaw = (
-        jaw
-        * torch.sigmoid((0.40 - u.abs() - 0.35 * (v - 0.1).clamp(0)) / 0.03)
-        * torch.sigmoid((0.235 - v) / 0.02)
+    width = ((points[:, 4, 0] - points[:, 3, 0]) / MOUTH).clamp_min(NARROWEST).view(-1, 1, 1)
+    u, v = (x - mouth[:, 0].view(-1, 1, 1)) / width, (y - mouth[:, 1].view(-1, 1, 1)) / width
+    side = u.abs()
+    cheek = torch.sigmoid((v - 0.045 + 1.25 * (side - 0.15).clamp(0)) / 0.022) * torch.sigmoid(
+        (v + 0.24) / 0.03
     )
-    lips = torch.sigmoid((1 - ((u / 0.155) ** 2 + ((v - 0.005) / 0.062) ** 2).sqrt()) / 0.10)
-    lip_top = (
-        torch.sigmoid((0.19 - u.abs()) / 0.02)
-        * torch.sigmoid((v + 0.105) / 0.015)
-        * torch.sigmoid((0.04 - v) / 0.02)
-    )
-    hair = torch.maximum(jaw, lip_top) * (1 - lips) * torch.sigmoid((y - nose_y - 0.05) / 0.02)
+    jaw = cheek * torch.sigmoid((0.385 - side - 0.45 * v.clamp(0)) / 0.02)
+    below_nose = torch.sigmoid((v + 0.115 - 0.25 * (side - 0.05).clamp(0)) / 0.014)
+    moustache = below_nose * torch.sigmoid((0.20 - side) / 0.02) * torch.sigmoid((0.02 - v) / 0.02)
+    lips = torch.sigmoid((1 - ((u / 0.155) ** 2 + ((v - 0.005) / 0.058) ** 2).sqrt()) / 0.08)
+    hair = torch.maximum(jaw, moustache) * (1 - lips)
     size = picture.shape[-1]
     noise = torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(0)).to(picture)
-    strands = (1 + 0.25 * blurred(noise, 0.8)).clamp(0.3, 1.6)
+    strands = (1 + 0.5 * blurred(noise, 1.0)).clamp(0.4, 1.6)
     value = (picture + 1) / 2
-    dark = 0.30 * value * strands + 0.02
-    return torch.lerp(value, dark, 0.92 * hair[:, None]).clamp(0, 1) * 2 - 1
+    brown = value.new_tensor([0.035, 0.025, 0.020]).view(1, 3, 1, 1)
+    dark = (0.22 * value + brown) * strands
+    return torch.lerp(value, dark, 0.95 * hair[:, None]).clamp(0, 1) * 2 - 1
 
 
 Prop = Callable[[Tensor, Tensor], Tensor]

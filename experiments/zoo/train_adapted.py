@@ -215,7 +215,7 @@ def main() -> None:
     base_asset = read_asset(ASSETS / "generator.safetensors", "generator")
     base = generator_from_asset(base_asset)
     encoder = read_encoder(ASSETS / "encoder.safetensors").requires_grad_(False).eval()
-    found = faces.read(args.faces, args.labels, base.size, args.limit)
+    found = faces.from_arguments(args, base.size)
     look, training = LOOKS[args.look], found.training
     variants = tuned_variants(
         base, encoder, training, found.identity[~found.held], args.persons, args.tuning_steps

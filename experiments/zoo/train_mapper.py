@@ -42,7 +42,7 @@ from experiments.zoo.train_identity import several, within_persons
 from experiments.zoo.train_prop import drawn_loss
 from experiments.zoo.tuned_faces import TunedFace, tuned_faces
 from tempcons.check import InputError
-from tempcons.edits.refine import changed_share, draw, transferred
+from tempcons.edits.refine import EXPRESSION, changed_share, draw, transferred
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.mapper import LevelsMapper
 from tempcons.models.perceptual import FeatureDistance, Lite0Distance
@@ -197,7 +197,8 @@ class MapperTraining(running.ZooModule):
         """
         own = self.fixed[0][0]
         before, plain, edited = draw(generator, codes), draw(own, codes), draw(own, codes + self.teacher)
-        return before, transferred(edited, plain, before, changed_share(edited, plain))
+        share = changed_share(edited, plain, EXPRESSION)
+        return before, transferred(edited, plain, before, share, EXPRESSION.rest)
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         settings, (_, classifier, distance) = self.settings, self.fixed[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from tempcons.check import ConfigError, WeightsError
 from tempcons.edits.config import STYLE_CLIP, EditConfig, EditSource
 from tempcons.edits.directions import load_array, load_direction, load_ganspace, on_rows, sefa_directions
-from tempcons.edits.refine import refined
+from tempcons.edits.refine import FITS, refined
 from tempcons.edits.style_space import global_direction, shift_styles, style_spread
 from tempcons.models.latent_transformer import EDITED_ROWS
 from tempcons.models.mapper import LevelsMapper
@@ -171,8 +171,8 @@ def _embedded_direction(wanted: Wanted) -> Change:
     change, steps = along(direction, [asset.record], wanted.strength), wanted.config.refine
     if not steps:
         return change
-    move = wanted.strength * direction
-    return replace(change, fit=lambda codes, tuned: refined(move, codes, tuned, wanted.base, steps))
+    move, fit = wanted.strength * direction, FITS[wanted.config.refine_as]
+    return replace(change, fit=lambda codes, tuned: refined(move, codes, tuned, wanted.base, steps, fit))
 
 
 def _embedded_mapper(wanted: Wanted) -> Change:

@@ -24,6 +24,7 @@ KINDS = {
 }
 OWN_FILES = ("file", "style")
 BY_TEXT = ("text", "style_text")
+REFINED_AS = ("expression", "thing")  # kinds of edits that are fitted to a clip; edits/refine.py has how
 STYLE_CLIP = "clip-vit-b-32"  # StyleCLIP's channel relevance was measured in this network's features
 DOWNLOADS = ("direction", "ganspace", "mapper", "transformer", "style_text", "checkpoint")
 
@@ -109,6 +110,8 @@ class EditConfig:
         rows: rows of the codes that a direction moves; null all.
         refine: steps in which an embedded direction's offset is fitted to the clip's tuned generator; 0: the
             direction as it is. Edits of other kinds have none.
+        refine_as: whether it is an "expression" or a "thing" that is put on the face (edits/refine.py).
+        refines: the usual steps of it by family; ``refine`` refers to them.
         source, target: what edits by text go from and to.
         threshold: style channels of smaller relevance to a text stay.
         training: of kind "text".
@@ -126,6 +129,8 @@ class EditConfig:
     component: int = 0
     rows: list[int] | None = None
     refine: int = 0
+    refine_as: str = "expression"
+    refines: dict[str, int] = field(default_factory=dict)
     source: str | None = None
     target: str | None = None
     threshold: float = 0.1
@@ -138,6 +143,9 @@ class EditConfig:
         check_number("edit.strength", self.strength)
         check_number("edit.component", self.component, 0)
         check_number("edit.refine", self.refine, 0)
+        if self.refine_as not in REFINED_AS:
+            found = f"edit.refine_as = {self.refine_as!r}"
+            raise ConfigError("config", found, near_names(self.refine_as, REFINED_AS))
         check_number("edit.threshold", self.threshold, 0)
         for recipe, alpha in self.alpha.items():
             check_number(f"edit.alpha.{recipe}", alpha, 0)

@@ -5,17 +5,19 @@ direction that draws a smile with the family's generator may only push the lips 
 family's generator says what the edit looks like, and the offset, the same for all frames, is moved until the
 tuned one draws that:
 
-    wanted = G(w + d) + (1 - m) (G_t(w) - G(w)),    offset = argmin_o |G_t(w + o) - wanted|, from o = d
+    wanted = m G(w + d) + (1 - m) (G_t(w) + s (G(w + d) - G(w)))
+    offset = argmin_o |G_t(w + o) - wanted|, from o = d
 
 with G the family's generator, G_t the clip's, d the direction times its strength, and m in [0, 1] where G's
-picture changes. There pictures are compared at half their size: the family's are soft, and the clip's are to
-stay as sharp as they are. For the same reason the rows of the finer layers stay at the direction's. Only
-codes move; the clip's generator stays as it is.
+picture changes. How much of a change counts, and whether what doesn't (a shade of the whole face) is wanted
+too (s), goes by the kind of edit: an expression changes all of a face a little, a thing that is put on it a
+part of it much. Only codes move; the clip's generator stays as it is.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,43 +26,72 @@ from torch import Tensor
 from tempcons.models.stylegan2 import Generator
 
 BATCH = 4  # frames a step
-RATE = 0.03  # of Adam; falls along a cosine
-CHANGED = 0.25  # blurred change of a pixel that counts in full, of a range of 2
-SOFTNESS = 1 / 32  # of the side: deviation of that blur
-CHANGE_WEIGHT = 8.0  # of what the edit changes, beside 1 for what it leaves
 
 
-def changed_share(edited: Tensor, plain: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Fit:
+    """How a kind of edit is fitted.
+
+    Attributes:
+        left, changed: changes of a pixel, blurred, that count not at all and in full, of a range of 2.
+        softness: deviation of that blur, as a share of the side.
+        rest: share s of the changes that don't count which is wanted too.
+        coarse: what changes is compared at half the size, as the family's pictures are soft and the clip's
+            are to stay as sharp as they are.
+        finer_rows: the rows of the finer layers are fitted as well; else they stay at the direction's.
+        weight: of what changes, beside 1 for what doesn't.
+        rate: of Adam; falls along a cosine.
+    """
+
+    left: float
+    changed: float
+    softness: float
+    rest: float
+    coarse: bool
+    finer_rows: bool
+    weight: float
+    rate: float
+
+
+EXPRESSION = Fit(0.0, 0.25, 1 / 32, rest=1.0, coarse=True, finer_rows=False, weight=8.0, rate=0.03)
+THING = Fit(0.2, 0.5, 1 / 64, rest=0.0, coarse=False, finer_rows=True, weight=4.0, rate=0.06)
+FITS = {"expression": EXPRESSION, "thing": THING}
+
+
+def changed_share(edited: Tensor, plain: Tensor, fit: Fit) -> Tensor:
     """(B, 1, H, W) from 0 where an edit leaves the picture to 1 where it changes it, softly."""
     from torchvision.transforms.functional import gaussian_blur  # takes seconds to load
 
-    sigma = SOFTNESS * plain.shape[-1]
+    sigma = fit.softness * plain.shape[-1]
     side = 2 * int(3 * sigma) + 1
-    change = (edited - plain).abs().amax(1, keepdim=True)
-    share = (gaussian_blur(change, [side, side], [sigma, sigma]) / CHANGED).clamp(0, 1)
+    change = gaussian_blur((edited - plain).abs().amax(1, keepdim=True), [side, side], [sigma, sigma])
+    share = ((change - fit.left) / (fit.changed - fit.left)).clamp(0, 1)
     return share.square() * (3 - 2 * share)
 
 
-def transferred(edited: Tensor, plain: Tensor, tuned: Tensor, share: Tensor) -> Tensor:
-    """The family's edited picture with the tuned generator's detail where the edit changes nothing.
+def transferred(edited: Tensor, plain: Tensor, tuned: Tensor, share: Tensor, rest: float) -> Tensor:
+    """The family's edited picture where the edit changes it, elsewhere the tuned generator's.
 
     Args:
         edited, plain: (B, 3, H, W) the family's generator with and without the edit, in [-1, 1].
         tuned: the clip's generator without it.
         share: (B, 1, H, W), :func:`changed_share`.
+        rest: how much of the edit's change is wanted elsewhere too.
     """
-    return (edited + (1 - share) * (tuned - plain)).clamp(-1, 1)
+    return torch.lerp(tuned + rest * (edited - plain), edited, share).clamp(-1, 1)
 
 
-def transfer_error(drawn: Tensor, wanted: Tensor, share: Tensor) -> Tensor:
-    """Mean absolute and squared error, at half the size and heavier where the edit changes the picture."""
+def transfer_error(drawn: Tensor, wanted: Tensor, share: Tensor, fit: Fit) -> Tensor:
+    """Mean absolute and squared error, heavier where the edit changes the picture."""
     error = drawn - wanted
-    coarse = F.interpolate(F.avg_pool2d(error, 2), scale_factor=2)
-    kept, changed = (e.abs() + 2 * e.square() for e in (error, coarse))
-    return ((1 - share) * kept + CHANGE_WEIGHT * share * changed).mean()
+    there = F.interpolate(F.avg_pool2d(error, 2), scale_factor=2) if fit.coarse else error
+    kept, changed = (e.abs() + 2 * e.square() for e in (error, there))
+    return ((1 - share) * kept + fit.weight * share * changed).mean()
 
 
-def refined(direction: Tensor, codes: Tensor, tuned: Generator, base: Generator, steps: int) -> Tensor:
+def refined(
+    direction: Tensor, codes: Tensor, tuned: Generator, base: Generator, steps: int, fit: Fit
+) -> Tensor:
     """(L, D) offset with which the clip's generator draws what the direction makes of the family's.
 
     Args:
@@ -69,21 +100,23 @@ def refined(direction: Tensor, codes: Tensor, tuned: Generator, base: Generator,
         tuned: the clip's generator.
         base: the family's generator.
         steps: of Adam.
+        fit: for the kind of edit.
     """
     random = torch.Generator().manual_seed(0)
-    free = direction.any(1, keepdim=True) & (torch.arange(len(direction)) < len(direction) // 2)[:, None]
+    rows = len(direction) if fit.finer_rows else len(direction) // 2
+    free = direction.any(1, keepdim=True) & (torch.arange(len(direction)) < rows)[:, None]
     offset = direction.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([offset])
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
+            group["lr"] = fit.rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         some = codes[torch.randint(len(codes), (BATCH,), generator=random)]
         with torch.no_grad():
             edited, plain = (draw(base, w) for w in (some + direction, some))
-            share = changed_share(edited, plain)
-            wanted = transferred(edited, plain, draw(tuned, some), share)
+            share = changed_share(edited, plain, fit)
+            wanted = transferred(edited, plain, draw(tuned, some), share, fit.rest)
         with torch.enable_grad():
-            error = transfer_error(tuned.synthesis(some + offset, "none"), wanted, share)
+            error = transfer_error(tuned.synthesis(some + offset, "none"), wanted, share, fit)
         offset.grad = torch.autograd.grad(error, offset)[0] * free
         optimiser.step()
     return offset.detach()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tempcons.edits.config import AdaptConfig
+from tempcons.edits.refine import BATCH as FITTED_FRAMES
 from tempcons.forecast.calibration import Rates
 from tempcons.forecast.plan import FIGURES, RESULTS, Step
 from tempcons.metrics.evaluate import E_LONG_GAPS
@@ -132,7 +133,12 @@ def adapt_cost(job: Job, step: Step) -> Cost:
 
 
 def edit_cost(job: Job, step: Step) -> Cost:
-    return Cost(job.frames * job.rates.render, job.training_mb(8, False), job.crops_mb + job.rates.weights_mb)
+    rates = job.rates
+    # A step that fits an offset draws its frames three times, and once more to learn from.
+    steps = sum(part.refine for part in job.config.edit.parts)
+    fitting = steps * FITTED_FRAMES * (3 * rates.render + rates.codes)
+    work = job.frames * rates.render + fitting
+    return Cost(work, job.training_mb(8, False), job.crops_mb + rates.weights_mb)
 
 
 def target_cost(job: Job, step: Step) -> Cost:

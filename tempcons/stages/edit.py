@@ -65,7 +65,7 @@ def load_changes(
 
 def part_key(part: EditConfig, change: Change, family: str) -> dict[str, Any]:
     """What a part of an edit depends on."""
-    settings = ("strength", "component", "rows", "refine", "threshold", "source", "target")
+    settings = ("strength", "component", "rows", "refine", "refine_as", "threshold", "source", "target")
     return {
         **asdict(part.source_in(family)),
         "sha256": [record["sha256"] for record in change.records],

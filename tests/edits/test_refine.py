@@ -10,8 +10,17 @@ from tiny import tiny_codes, tiny_generator
 from tempcons.check import ConfigError
 from tempcons.edits import change
 from tempcons.edits.change import apply_all, load_change
-from tempcons.edits.config import EditConfig, EditSource
-from tempcons.edits.refine import changed_share, draw, refined, transfer_error, transferred
+from tempcons.edits.config import REFINED_AS, EditConfig, EditSource
+from tempcons.edits.refine import (
+    EXPRESSION,
+    FITS,
+    THING,
+    changed_share,
+    draw,
+    refined,
+    transfer_error,
+    transferred,
+)
 from tempcons.models.stylegan2 import Generator
 from tempcons.stages.edit import part_key
 from tempcons.weights import assets
@@ -32,37 +41,53 @@ def direction_of(base: Generator) -> torch.Tensor:
     return 0.5 * torch.randn(base.n_latent, base.style_dim, generator=torch.Generator().manual_seed(4))
 
 
-def error(offset, direction, codes, tuned, base) -> float:
+def error(offset, direction, codes, tuned, base, fit) -> float:
     edited, plain = draw(base, codes + direction), draw(base, codes)
-    share = changed_share(edited, plain)
-    wanted = transferred(edited, plain, draw(tuned, codes), share)
-    return transfer_error(draw(tuned, codes + offset), wanted, share).item()
+    share = changed_share(edited, plain, fit)
+    wanted = transferred(edited, plain, draw(tuned, codes), share, fit.rest)
+    return transfer_error(draw(tuned, codes + offset), wanted, share, fit).item()
 
 
-def test_what_an_edit_leaves_keeps_its_detail():
+@pytest.mark.parametrize(("fit", "slight"), [(EXPRESSION, 0.02), (THING, 0.1)])
+def test_what_an_edit_leaves_keeps_its_detail(fit, slight):
     plain = torch.zeros(1, 3, 64, 64)
-    edited, tuned = plain.clone(), plain + 0.3
+    edited, tuned = plain + slight, plain + 0.3
     edited[..., 40:, :] = 0.8
-    share = changed_share(edited, plain)
-    assert share[..., :20, :].max() == 0 and share[..., 56:, :].min() == 1
-    wanted = transferred(edited, plain, tuned, share)
-    assert torch.equal(wanted[..., :20, :], tuned[..., :20, :])
+    share = changed_share(edited, plain, fit)
+    assert share[..., :20, :].max() < 0.02 and share[..., 56:, :].min() == 1
+    wanted = transferred(edited, plain, tuned, share, fit.rest)
+    torch.testing.assert_close(wanted[..., :20, :], tuned[..., :20, :] + fit.rest * slight, rtol=0, atol=0.01)
     assert torch.equal(wanted[..., 56:, :], edited[..., 56:, :])
 
 
+def test_soft_pictures_are_wanted_softly_and_things_as_they_are():
+    stripes = torch.zeros(1, 3, 16, 16)
+    stripes[..., ::2] = 1.0
+    flat, everywhere = torch.full_like(stripes, 0.5), torch.ones(1, 1, 16, 16)
+    assert transfer_error(stripes, flat, everywhere, EXPRESSION) == 0
+    assert transfer_error(stripes, flat, everywhere, THING) > 1
+
+
+def test_every_kind_of_edit_has_a_fit():
+    assert tuple(FITS) == REFINED_AS
+    with pytest.raises(ConfigError, match=r"edit\.refine_as"):
+        one_edit("direction", "own", refine_as="things")
+
+
 @torch.no_grad()
-def test_the_tuned_generator_comes_closer_to_the_edit_and_fine_rows_stay():
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_the_tuned_generator_comes_closer_to_the_edit(fit):
     base = tiny_generator()
     tuned, codes, direction = tuned_from(base), tiny_codes(base), direction_of(base)
     fixed = {k: v.clone() for k, v in tuned.state_dict().items()}
-    offset = refined(direction, codes, tuned, base, 40)
-    told = (direction, codes, tuned, base)
+    offset = refined(direction, codes, tuned, base, 40, fit)
+    told = (direction, codes, tuned, base, fit)
     assert error(offset, *told) < 0.9 * error(direction, *told)
     half = base.n_latent // 2
-    assert torch.equal(offset[half:], direction[half:])
+    assert torch.equal(offset[half:], direction[half:]) is not fit.finer_rows
     assert (offset[:half] != direction[:half]).any(1).all()
     assert all(torch.equal(fixed[k], v) for k, v in tuned.state_dict().items())
-    assert torch.equal(offset, refined(direction, codes, tuned, base, 40))
+    assert torch.equal(offset, refined(direction, codes, tuned, base, 40, fit))
 
 
 @torch.no_grad()
@@ -70,7 +95,7 @@ def test_rows_that_the_edit_does_not_name_stay():
     base = tiny_generator()
     direction = direction_of(base)
     direction[1:] = 0
-    offset = refined(direction, tiny_codes(base), tuned_from(base), base, 2)
+    offset = refined(direction, tiny_codes(base), tuned_from(base), base, 2, THING)
     assert not offset[1:].any() and (offset[0] != direction[0]).any()
 
 
@@ -81,16 +106,16 @@ def test_an_edit_is_fitted_where_it_says_so(tmp_path, monkeypatch):
     direction, codes, tuned = direction_of(base), tiny_codes(base), tuned_from(base)
     save_asset(tmp_path / "own.safetensors", {"direction": direction}, "direction", {}, half=False)
     keys = []
-    for steps in (0, 3):
-        config = one_edit("direction", "own", refine=steps)
+    for steps, kind in ((0, "expression"), (3, "expression"), (3, "thing")):
+        config = one_edit("direction", "own", refine=steps, refine_as=kind)
         source = config.source_in("embedded")
         found = load_change(config, source, "embedded", base, 2.0)
         moved, same = apply_all([found], codes, tuned)
-        wanted = refined(2 * direction, codes, tuned, base, steps)
+        wanted = refined(2 * direction, codes, tuned, base, steps, FITS[kind])
         torch.testing.assert_close(moved, codes + wanted)
         assert same is tuned
         keys.append(part_key(config, change.Change([]), "embedded"))
-    assert [key["refine"] for key in keys] == [0, 3]
+    assert [key["refine"] for key in keys] == [0, 3, 3] and keys[1] != keys[2]
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,15 @@ def test_usual_strengths_and_downloads_go_by_the_family():
     assert config.official_weights("ffhq") == ["styleclip-angry", "interfacegan-smile"]
 
 
+@pytest.mark.parametrize("name", ["eyeglasses", "beard"])
+def test_drawn_things_are_fitted_to_the_clip_where_they_are_directions(name):
+    assert {f: parsed(f"family={f}", f"edit={name}").edit.refine for f in ("embedded", "ffhq")} == {
+        "embedded": 60,
+        "ffhq": 0,
+    }
+    assert told(f"edit.stack=[happy,{name}]").layers[name].refine == 60
+
+
 def test_one_generator_may_be_among_them_and_comes_first():
     config = told("family=ffhq", "inversion=restyle_psp", "edit.stack=[smile,nada_elf]")
     assert config.domain == "out" and [p.name for p in config.parts] == ["nada_elf", "smile"]
@@ -63,7 +72,7 @@ def test_one_generator_may_be_among_them_and_comes_first():
         (["edit.stack=[nada_sketch,nada_pixar]"], "nada_pixar and nada_sketch each bring a generator"),
         (["edit.stack=[happy,nada_sketch]", "edit.domain=in"], "edit.domain=in but nada_sketch is out"),
         (["edit.stack=[happy,angry]", "edit.domain=out"], "all edits of the stack are in-domain"),
-        (["edit.stack=[happy,eyeglasses]"], "eyeglasses does not exist for family=embedded"),
+        (["edit.stack=[happy,depp]"], "depp does not exist for family=embedded"),
         (["edit.stack=[happy,angry]", "edit.layers.happy.domain=out"], "happy is a direction"),
         (["family=ffhq", "edit.stack=[smile,nada_elf]"], "nada_elf brings its own generator"),
         (["edit=stack"], r"without edits.*edit\.stack="),

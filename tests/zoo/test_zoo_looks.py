@@ -92,7 +92,7 @@ def test_a_thing_is_drawn_at_the_landmarks(name):
 def test_glasses_are_at_the_eyes_and_a_beard_is_below_the_nose():
     before = picture(1)
     _, y = plane(before)
-    for prop, free in ((glasses, y > 0.55), (beard, y < 0.55)):
+    for prop, free in ((glasses, y > 0.55), (beard, y < 0.45)):
         change = (prop(before, POINTS) - before).abs().amax(1)[0]
         assert change[free].max() < 0.06 < change[~free].max()
 
@@ -155,15 +155,20 @@ def test_an_adaptation_goes_on_from_another_and_from_its_own_kind_alone(place, t
 
 
 def test_a_direction_draws_what_was_drawn(place, told):
-    rows = told(train_prop, "--prop", "beard", "--steps", "60", "--encoded", "8", "--lr", "0.1")
-    start, end = rows[0]["mean difference"], rows[-1]["refined"]
-    assert end["drawn_share"] > start["drawn_share"] and end["outside_change"] >= 0
+    rows = told(train_prop, "--prop", "beard", "--steps", "60", "--encoded", "8")
+    assert rows[-2]["loss"] < 0.9 * rows[0]["loss"] and rows[-1]["held_out"]["drawn_share"] > 0.1
     asset = read_asset(place / "out.safetensors", "direction")
     assert asset.config["label"] == "beard" and asset.tensors["direction"].shape == (8, 16)
+
+
+def test_coloured_faces_come_first(few_faces):
+    order = train_prop.coloured_first(few_faces, ~few_faces.held).numpy()
+    assert set(order) == set(np.flatnonzero(~few_faces.held))
+    assert (np.diff(few_faces.colour[order].astype(int)) <= 0).all() and not few_faces.colour[order[-1]]
 
 
 def test_faces_without_landmarks_can_not_be_drawn_on(few_faces):
     points = torch.full((len(few_faces.held), 5, 2), float("nan"))
     unknown = replace(few_faces, points=points)
     with pytest.raises(InputError, match="eye_left_x"):
-        train_prop.with_points(unknown, ~unknown.held, 4)
+        train_prop.with_points(unknown, ~unknown.held)
