@@ -79,6 +79,7 @@ OTHER: dict[str, Any] = {
     "inversion.pivotal.schedule": "constant",
     "inversion.pivotal.stop_psnr_db": 30.0,
     "edit.rows": [0, 1],
+    "edit.refine_as": "thing",
     "edit.sources.embedded.weights": "direction_happy",
     "target": "direct",
     "pairs": "anchor",
