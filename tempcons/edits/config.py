@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tempcons.check import ConfigError, check_number, near_names
+from tempcons.edits.refine import FITS
 from tempcons.models.clip import require_package
 
 # Domain of each kind of source, by family.
@@ -24,7 +25,6 @@ KINDS = {
 }
 OWN_FILES = ("file", "style")
 BY_TEXT = ("text", "style_text")
-REFINED_AS = ("expression", "thing")  # kinds of edits that are fitted to a clip; edits/refine.py has how
 STYLE_CLIP = "clip-vit-b-32"  # StyleCLIP's channel relevance was measured in this network's features
 DOWNLOADS = ("direction", "ganspace", "mapper", "transformer", "style_text", "checkpoint")
 
@@ -143,9 +143,10 @@ class EditConfig:
         check_number("edit.strength", self.strength)
         check_number("edit.component", self.component, 0)
         check_number("edit.refine", self.refine, 0)
-        if self.refine_as not in REFINED_AS:
-            found = f"edit.refine_as = {self.refine_as!r}"
-            raise ConfigError("config", found, near_names(self.refine_as, REFINED_AS))
+        if self.refine_as not in FITS:
+            raise ConfigError(
+                "config", f"edit.refine_as = {self.refine_as!r}", near_names(self.refine_as, FITS)
+            )
         check_number("edit.threshold", self.threshold, 0)
         for recipe, alpha in self.alpha.items():
             check_number(f"edit.alpha.{recipe}", alpha, 0)

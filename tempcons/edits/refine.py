@@ -59,7 +59,12 @@ FITS = {"expression": EXPRESSION, "thing": THING}
 
 
 def changed_share(edited: Tensor, plain: Tensor, fit: Fit) -> Tensor:
-    """(B, 1, H, W) from 0 where an edit leaves the picture to 1 where it changes it, softly."""
+    """(B, 1, H, W) from 0 where an edit leaves the picture to 1 where it changes it, softly.
+
+    Args:
+        edited, plain: (B, 3, H, W) with and without the edit, in [-1, 1].
+        fit: what counts as changed.
+    """
     from torchvision.transforms.functional import gaussian_blur  # takes seconds to load
 
     sigma = fit.softness * plain.shape[-1]
@@ -82,7 +87,7 @@ def transferred(edited: Tensor, plain: Tensor, tuned: Tensor, share: Tensor, res
 
 
 def transfer_error(drawn: Tensor, wanted: Tensor, share: Tensor, fit: Fit) -> Tensor:
-    """Mean absolute and squared error, heavier where the edit changes the picture."""
+    """Mean absolute and squared error of pictures (B, 3, H, W), heavier where ``share`` (B, 1, H, W) is."""
     error = drawn - wanted
     there = F.interpolate(F.avg_pool2d(error, 2), scale_factor=2) if fit.coarse else error
     kept, changed = (e.abs() + 2 * e.square() for e in (error, there))
@@ -103,23 +108,35 @@ def refined(
         fit: for the kind of edit.
     """
     random = torch.Generator().manual_seed(0)
+    used, chosen = torch.randint(len(codes), (steps, BATCH), generator=random).unique(return_inverse=True)
+    codes = codes[used]
+    wanted, share = goals(direction, codes, tuned, base, fit)
     rows = len(direction) if fit.finer_rows else len(direction) // 2
     free = direction.any(1, keepdim=True) & (torch.arange(len(direction)) < rows)[:, None]
     offset = direction.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([offset])
-    for step in range(steps):
+    for step, some in enumerate(chosen):
         for group in optimiser.param_groups:
             group["lr"] = fit.rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-        some = codes[torch.randint(len(codes), (BATCH,), generator=random)]
-        with torch.no_grad():
-            edited, plain = (draw(base, w) for w in (some + direction, some))
-            share = changed_share(edited, plain, fit)
-            wanted = transferred(edited, plain, draw(tuned, some), share, fit.rest)
         with torch.enable_grad():
-            error = transfer_error(tuned.synthesis(some + offset, "none"), wanted, share, fit)
+            drawn = tuned.synthesis(codes[some] + offset, "none")
+            error = transfer_error(drawn, wanted[some], share[some], fit)
         offset.grad = torch.autograd.grad(error, offset)[0] * free
         optimiser.step()
     return offset.detach()
+
+
+@torch.no_grad()
+def goals(
+    direction: Tensor, codes: Tensor, tuned: Generator, base: Generator, fit: Fit
+) -> tuple[Tensor, Tensor]:
+    """What is wanted of every code (T, L, D), once: pictures (T, 3, H, W) and shares (T, 1, H, W)."""
+    wanted, shares = [], []
+    for some in codes.split(BATCH):
+        edited, plain = draw(base, some + direction), draw(base, some)
+        shares.append(changed_share(edited, plain, fit))
+        wanted.append(transferred(edited, plain, draw(tuned, some), shares[-1], fit.rest))
+    return torch.cat(wanted), torch.cat(shares)
 
 
 def draw(generator: Generator, codes: Tensor) -> Tensor:

@@ -134,9 +134,9 @@ def adapt_cost(job: Job, step: Step) -> Cost:
 
 def edit_cost(job: Job, step: Step) -> Cost:
     rates = job.rates
-    # A step that fits an offset draws its frames three times, and once more to learn from.
-    steps = sum(part.refine for part in job.config.edit.parts)
-    fitting = steps * FITTED_FRAMES * (3 * rates.render + rates.codes)
+    # Fitting an offset draws every frame that it looks at three times, and those of a step once more.
+    fitted = [part.refine * FITTED_FRAMES for part in job.config.edit.parts]
+    fitting = sum(3 * min(job.frames, count) * rates.render + count * rates.codes for count in fitted)
     work = job.frames * rates.render + fitting
     return Cost(work, job.training_mb(8, False), job.crops_mb + rates.weights_mb)
 

@@ -92,8 +92,8 @@ class Store:
         Returns:
             The finished folder.
         """
-        key = make_key(stage, depends)
-        folder = self.root / stage / key
+        folder = self.folder_of(stage, depends)
+        key = folder.name
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(key + ".lock")):
             if (folder / MANIFEST).exists():
@@ -118,6 +118,10 @@ class Store:
             self.records.append(record)
             log.info("%s: made in %.1f s", stage, record["seconds"])
             return folder
+
+    def folder_of(self, stage: str, depends: dict[str, Any]) -> Path:
+        """Where the artefact of ``stage`` for ``depends`` is, or would be."""
+        return self.root / stage / make_key(stage, depends)
 
     def found(self, stage: str, folder: Path) -> dict[str, Any]:
         """The record of an artefact that is there: reused, or made by another process meanwhile."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tempcons.store.artefact import MANIFEST, Store, make_key
+from tempcons.store.artefact import MANIFEST, Store
 
 
 class NotMadeError(Exception):
@@ -28,7 +28,7 @@ class Lookup(Store):
         Raises:
             NotMadeError: there is none.
         """
-        folder = self.root / stage / make_key(stage, depends)
+        folder = self.folder_of(stage, depends)
         if not (folder / MANIFEST).exists():
             raise NotMadeError(stage)
         self.records.append({"stage": stage, "key": folder.name, "path": str(folder), "reused": True})

@@ -8,9 +8,9 @@ from small_family import one_edit
 from tiny import tiny_codes, tiny_generator
 
 from tempcons.check import ConfigError
-from tempcons.edits import change
+from tempcons.edits import change, refine
 from tempcons.edits.change import apply_all, load_change
-from tempcons.edits.config import REFINED_AS, EditConfig, EditSource
+from tempcons.edits.config import EditConfig, EditSource
 from tempcons.edits.refine import (
     EXPRESSION,
     FITS,
@@ -68,8 +68,7 @@ def test_soft_pictures_are_wanted_softly_and_things_as_they_are():
     assert transfer_error(stripes, flat, everywhere, THING) > 1
 
 
-def test_every_kind_of_edit_has_a_fit():
-    assert tuple(FITS) == REFINED_AS
+def test_a_kind_of_edit_that_no_fit_knows_is_refused():
     with pytest.raises(ConfigError, match=r"edit\.refine_as"):
         one_edit("direction", "own", refine_as="things")
 
@@ -88,6 +87,20 @@ def test_the_tuned_generator_comes_closer_to_the_edit(fit):
     assert (offset[:half] != direction[:half]).any(1).all()
     assert all(torch.equal(fixed[k], v) for k, v in tuned.state_dict().items())
     assert torch.equal(offset, refined(direction, codes, tuned, base, 40, fit))
+
+
+@torch.no_grad()
+def test_what_is_wanted_of_a_frame_is_drawn_once(monkeypatch):
+    base, drawn = tiny_generator(), []
+
+    def counted(generator: Generator, codes: torch.Tensor) -> torch.Tensor:
+        drawn.append(len(codes))
+        return draw(generator, codes)
+
+    monkeypatch.setattr(refine, "draw", counted)
+    codes = tiny_codes(base)
+    refined(direction_of(base), codes, tuned_from(base), base, 30, THING)
+    assert sum(drawn) == 3 * len(codes)
 
 
 @torch.no_grad()
