@@ -16,8 +16,12 @@ pytestmark = [
     pytest.mark.skipif(EXECUTABLE is None, reason="no chromium on this machine (apt-get install chromium)"),
 ]
 TIMES = "[...document.querySelectorAll('video')].map(v => v.currentTime)"
-SETTLED = "[...document.querySelectorAll('video')].every(v => !v.seeking)"
 SHOWN = "Number(document.querySelector('#scrubber').value)"
+# A video that still has to take up the newest frame wanted isn't seeking for a moment.
+SETTLED = (
+    "[...document.querySelectorAll('video')].every("
+    f"v => !v.seeking && Math.floor(v.currentTime * {FPS}) === {SHOWN})"
+)
 # Read from a copy: reading often from the page's own canvas would make the browser complain.
 PIXELS = """(() => {{ const c = document.querySelector('{canvas}'), copy = document.createElement('canvas');
   [copy.width, copy.height] = [c.width, c.height];
@@ -120,6 +124,16 @@ def test_keyboard_steps_and_plays(opened):
     assert opened.evaluate("document.querySelector('#play').textContent") == "Pause"
     opened.press(" ", "Space", 32, " ")
     assert opened.evaluate("document.querySelector('#play').textContent") == "Play"
+
+
+def test_the_newest_frame_wanted_wins_where_keys_are_faster_than_the_videos(opened):
+    for _ in range(9):
+        opened.press("ArrowRight", "ArrowRight", 39)
+    opened.evaluate(
+        "(() => { const s = document.querySelector('#scrubber'); for (const at of [3, 14, 1, 11]) "
+        "{ s.value = at; s.dispatchEvent(new Event('input')); } })()"
+    )
+    assert frames_shown(opened) == {11}
 
 
 def test_worst_frame_is_one_click_away(opened):

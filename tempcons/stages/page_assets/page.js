@@ -32,9 +32,20 @@
   const timeOf = (number) => (number + 0.5) / data.fps;
   const frameAt = (time) => clamp(Math.floor(time * data.fps + 1e-3), 0, last);
 
+  // One seek at a time for each video: Chromium can stop decoding for good when seeks overtake each other.
+  const overdue = new Set();
+
   function seek(next) {
     show(next);
-    videos.forEach((video) => { video.currentTime = timeOf(frame); });
+    for (const video of videos) {
+      if (video.seeking) overdue.add(video);
+      else video.currentTime = timeOf(frame);
+    }
+  }
+
+  function arrived(video) {
+    if (overdue.delete(video)) video.currentTime = timeOf(frame);
+    drawWipe();
   }
 
   function start() {
@@ -176,7 +187,8 @@
 
   for (const video of videos) {
     video.controls = false;
-    for (const name of ["loadeddata", "seeked"]) video.addEventListener(name, drawWipe);
+    video.addEventListener("loadeddata", drawWipe);
+    video.addEventListener("seeked", () => arrived(video));
     video.addEventListener("error", () => fail(video.error.message || "unknown error"));
     if (video.error) fail(video.error.message || "unknown error");
   }
