@@ -115,6 +115,9 @@ def run(config: Config, folder: Path, opening: Opening | None = None) -> dict[st
     family = load_family(config.family, pick_device(config.trainer.accelerator), config.inversion.encoder)
     with run_log(config.logger, folder, run_name(config, folder), config.composed) as logs:
         prepared = prepare(config, opening.clip, family, store)
+        if config.phase in LATENT_PHASES + GENERATOR_PHASES:
+            # With all threads, before half of them are given away; the phases find it in the cache.
+            target.run(prepared.edited, config.speed.family(family), config.hyper, store)
         with made_beside(config, folder, prepared, family):
             optimised, compared = results(config, prepared, family, store, logs)
         measured = figures_of(prepared, optimised, compared, family, store)
@@ -239,6 +242,8 @@ def optimise(config: Config, edited: Edited, family: Family, store: Store, logs:
 def run_phases(phase: str, edited: Edited, family: Family, context: PhaseContext, store: Store) -> Optimised:
     """Phase 1, phase 2, both or neither."""
     refined = tuned = None
+    if phase not in LATENT_PHASES + GENERATOR_PHASES:
+        return Optimised(None, None)
     goal = target.run(edited, family, context.hyper, store)
     if phase in LATENT_PHASES:
         refined = phase1.run(edited, goal, family, context, store)

@@ -98,6 +98,20 @@ def test_each_has_half_of_the_threads_and_the_second_ends_with_the_block(tmp_pat
     assert "told on the way" in (tmp_path / "told.log").read_text()
 
 
+def test_all_threads_come_back_when_the_second_is_ready(tmp_path, threads):
+    before = signal.getsignal(signal.SIGCHLD)
+    with side_process.beside(tell, tmp_path / "told.log", tmp_path):
+        assert torch.get_num_threads() == 2
+        wait_for(tmp_path / "found")
+        subprocess.run(["true"], check=True)  # another process's end means nothing
+        began = time.monotonic()
+        while torch.get_num_threads() == 2:
+            assert time.monotonic() - began < LONGEST_S, "the threads never came back"
+            time.sleep(0.05)
+        assert torch.get_num_threads() == 4 and not multiprocessing.active_children()
+    assert torch.get_num_threads() == 4 and signal.getsignal(signal.SIGCHLD) == before
+
+
 def test_with_one_thread_none_is_started(tmp_path, threads):
     torch.set_num_threads(1)
     with side_process.beside(tell, tmp_path / "told.log", tmp_path):

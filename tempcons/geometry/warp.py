@@ -16,6 +16,7 @@ else, since outside is zero anyway.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -68,6 +69,29 @@ def warp(picture: Tensor, flow: Tensor, padding: Padding = "zeros") -> tuple[Ten
     return _sample(picture, position), inside(flow)
 
 
+@dataclass(frozen=True)
+class FixedWarp:
+    """A warp along flow that stays the same, for many pictures: see :func:`warp`.
+
+    Attributes:
+        positions: (B, H, W, 2) where to look, in the units of ``grid_sample``.
+        valid: (B, 1, H, W) validity mask.
+    """
+
+    positions: Tensor
+    valid: Tensor
+
+    @classmethod
+    def along(cls, flow: Tensor) -> FixedWarp:
+        """Along ``flow`` (B, 2, H, W), which gets no gradient."""
+        flow, (height, width) = flow.detach(), flow.shape[-2:]
+        return cls(_normalised(pixel_grid(height, width, flow) + flow).contiguous(), inside(flow))
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """(B, C, H, W) pictures of b on the grid of a, zeros outside; gradients reach the pictures."""
+        return _looked_up(picture, self.positions)
+
+
 def round_trip_error(flow_ab: Tensor, flow_ba: Tensor) -> Tensor:
     """Forward-backward error on a's grid: |F_ab(p) + F_ba(p + F_ab(p))|, in pixels of the flow grid.
 
@@ -86,12 +110,22 @@ def round_trip_error(flow_ab: Tensor, flow_ba: Tensor) -> Tensor:
 
 def _sample(picture: Tensor, position: Tensor) -> Tensor:
     """Bilinear values of ``picture`` at ``position`` (B, 2, H, W) in pixels, zeros outside."""
+    return _looked_up(picture, _normalised(position))
+
+
+def _normalised(position: Tensor) -> Tensor:
+    """Positions (B, 2, H, W) in pixels as (B, H, W, 2) in [-1, 1] of the padded picture."""
+    height, width = position.shape[-2:]
+    scale = position.new_tensor([2 / _power_of_two(width), 2 / _power_of_two(height)]).view(1, 2, 1, 1)
+    return ((position + 0.5) * scale - 1).permute(0, 2, 3, 1)
+
+
+def _looked_up(picture: Tensor, grid: Tensor) -> Tensor:
+    """Bilinear values at normalised positions (B, H, W, 2), zeros outside."""
     height, width = picture.shape[-2:]
-    sides = _power_of_two(width), _power_of_two(height)
-    padded = F.pad(picture, (0, sides[0] - width, 0, sides[1] - height))
-    scale = position.new_tensor([2 / sides[0], 2 / sides[1]]).view(1, 2, 1, 1)
-    grid = (position + 0.5) * scale - 1
-    return F.grid_sample(padded, grid.permute(0, 2, 3, 1).to(picture.dtype), align_corners=False)
+    right, below = _power_of_two(width) - width, _power_of_two(height) - height
+    padded = F.pad(picture, (0, right, 0, below)) if right or below else picture
+    return F.grid_sample(padded, grid.to(picture.dtype), align_corners=False)
 
 
 def _power_of_two(side: int) -> int:

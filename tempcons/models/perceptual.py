@@ -133,6 +133,9 @@ class Lite0Distance(FeatureDistance):
 
     def _taps(self, pictures: Tensor) -> Features:
         x = ((pictures + 1) / 2 - self.mean) / self.std
+        if x.device.type == "cpu":
+            # A fifth faster there: the network is many channels of small maps.
+            x = x.contiguous(memory_format=torch.channels_last)
         outputs = []
         for stage in self.stages:
             x = stage(x)
@@ -233,8 +236,26 @@ def _lite0(random: bool) -> Any:
         return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
 
 
-def _folded(convolution: nn.Conv2d, normalisation: nn.BatchNorm2d) -> nn.Module:
-    return torch.nn.utils.fusion.fuse_conv_bn_eval(convolution.eval(), normalisation.eval())
+def _folded(convolution: nn.Conv2d, normalisation: nn.BatchNorm2d) -> nn.Conv2d:
+    """A convolution of the network with its normalisation, which pads by itself.
+
+    The network pads by a layer of its own, which copies the map: at stride 2 by one more on the right and
+    below, which a kernel with a zero row and column in front does too.
+    """
+    fused = torch.nn.utils.fusion.fuse_conv_bn_eval(convolution.eval(), normalisation.eval())
+    before, after, *_ = getattr(convolution.static_padding, "padding", (0, 0))
+    weight = F.pad(fused.weight, 2 * (after - before, 0))
+    made = nn.Conv2d(
+        fused.in_channels,
+        fused.out_channels,
+        (weight.shape[-2], weight.shape[-1]),
+        stride=fused.stride,  # type: ignore[arg-type]
+        padding=after,
+        groups=fused.groups,
+    )
+    assert fused.bias is not None
+    made.load_state_dict({"weight": weight, "bias": fused.bias})
+    return made
 
 
 def _unit_length(features: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tempcons.geometry.warp import round_trip_error, warp
+from tempcons.geometry.warp import FixedWarp, round_trip_error
 from tempcons.losses.masks import visibility_mask
 from tempcons.media.frames import FrameStore
 from tempcons.models.flow import FlowNetwork
@@ -56,14 +56,40 @@ def pair_flows(pictures: Tensor, pairs: Sequence[tuple[int, int]], flow: FlowNet
     return PairFlows(first, second, ahead, back, seen_first, seen_second)
 
 
-def pair_error(video: Tensor, pairs: PairFlows) -> Tensor:
-    """Mean squared difference along the flow, both ways, where visible."""
-    first, second = video[pairs.first], video[pairs.second]
-    second_here, inside_first = warp(second, pairs.forward)
-    first_there, inside_second = warp(first, pairs.backward)
-    on_first = ((first - second_here).square() * pairs.seen_first * inside_first).mean()
-    on_second = ((second - first_there).square() * pairs.seen_second * inside_second).mean()
-    return on_first + on_second
+@dataclass(frozen=True)
+class AlongFlow:
+    """What the solving looks at in each step, computed once: frames of pairs brought onto each other.
+
+    Attributes:
+        first: (N,) positions of the one frame, ``second`` of the other.
+        second_here: warps onto the first's grid, ``first_there`` onto the second's.
+        weight_first: (N, 1, H, W) root of how sure it is that the second shows what the first does,
+            ``weight_second`` the other way round.
+    """
+
+    first: Tensor
+    second: Tensor
+    second_here: FixedWarp
+    first_there: FixedWarp
+    weight_first: Tensor
+    weight_second: Tensor
+
+    @classmethod
+    def of(cls, pairs: PairFlows) -> AlongFlow:
+        """Of pairs with their flow."""
+        here, there = FixedWarp.along(pairs.forward), FixedWarp.along(pairs.backward)
+        weights = (pairs.seen_first * here.valid).sqrt(), (pairs.seen_second * there.valid).sqrt()
+        device = pairs.forward.device
+        first, second = torch.tensor(pairs.first, device=device), torch.tensor(pairs.second, device=device)
+        return cls(first, second, here, there, *weights)
+
+    def error(self, video: Tensor) -> Tensor:
+        """Mean squared difference along the flow, both ways, where visible."""
+        # Not by brackets: their gradient adds up a frame of many pairs in no fixed order.
+        first, second = video.index_select(0, self.first), video.index_select(0, self.second)
+        on_first = (first - self.second_here(second)) * self.weight_first
+        on_second = (second - self.first_there(first)) * self.weight_second
+        return on_first.square().mean() + on_second.square().mean()
 
 
 def consistent_video(
@@ -89,14 +115,14 @@ def consistent_video(
         device: where to compute.
     """
     direct = frames.pictures().to(device)
-    neighbours = pair_flows(direct, neighbour_pairs(range(len(direct))), flow)
-    anchors = pair_flows(direct, anchor_pairs(len(direct), anchor), flow)
+    neighbours = AlongFlow.of(pair_flows(direct, neighbour_pairs(range(len(direct))), flow))
+    anchors = AlongFlow.of(pair_flows(direct, anchor_pairs(len(direct), anchor), flow))
     video = direct.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([video], lr=LEARNING_RATE)
     for step in track(range(STEPS), "consistent target", STEPS):
         for group in optimiser.param_groups:
             group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / STEPS))
-        along_flow = pair_error(video, neighbours) + weight_anchor * pair_error(video, anchors)
+        along_flow = neighbours.error(video) + weight_anchor * anchors.error(video)
         loss = SQUARED_WEIGHT * along_flow + weight_data * (video - direct).abs().mean()
         optimiser.zero_grad()
         loss.backward()

@@ -5,7 +5,7 @@ import torch
 from tiny import gradient
 
 from tempcons.geometry.occlusion import motion_boundary, visible_lai, visible_soft, visible_xu
-from tempcons.geometry.warp import round_trip_error, warp
+from tempcons.geometry.warp import FixedWarp, round_trip_error, warp
 
 
 def constant_flow(x: float, y: float, size: tuple[int, int] = (9, 13), batch: int = 1) -> torch.Tensor:
@@ -61,6 +61,20 @@ def test_gradcheck(padding):
     assert torch.autograd.gradcheck(lambda p, f: warp(p, f, padding)[0], (picture, flow))
     back = torch.randn(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(round_trip_error, (flow, back))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (11, 14)])
+def test_a_fixed_warp_is_the_warp(size):
+    flow = 4 * torch.randn(2, 2, *size)
+    fixed = FixedWarp.along(flow)
+    for _ in range(2):
+        picture = torch.randn(2, 3, *size, requires_grad=True)
+        warped, valid = warp(picture, flow)
+        assert torch.equal(fixed(picture), warped) and torch.equal(fixed.valid, valid)
+        gradients = [
+            torch.autograd.grad(made.square().sum(), picture)[0] for made in (warped, fixed(picture))
+        ]
+        assert torch.equal(*gradients)
 
 
 def test_flow_of_another_size_is_refused():
