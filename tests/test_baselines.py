@@ -116,7 +116,9 @@ def test_all_in_the_same_table_and_cached(place, tmp_path, capsys, edit):
 
 def test_another_tools_video_of_the_direct_edit_is_the_direct_edit(place, tmp_path, capsys):
     assert go(place, tmp_path / "first", capsys, "phase=direct").code == 0
-    [edit] = {s["path"] for s in read(tmp_path / "first", "manifest.json")["stages"] if s["stage"] == "edit"}
+    stages = read(tmp_path / "first", "manifest.json")["stages"]
+    [edit] = {s["path"] for s in stages if s["stage"] == "edit"}
+    assert "target" not in {s["stage"] for s in stages}  # nothing is taught
     same = tmp_path / "same"
     same.mkdir()
     for t, frame in enumerate(np.load(Path(edit) / "frames.npy")):
