@@ -65,7 +65,8 @@ class Store:
 
     Attributes:
         root: the cache folder, shared by all runs and jobs.
-        records: one entry per stage asked for: stage, key, path, reused, seconds, peak_memory_mb.
+        records: one entry per artefact asked for, as it was when it was first asked for: stage, key, path,
+            reused, seconds, peak_memory_mb.
         opened: when; what other processes make later wasn't there before.
     """
 
@@ -97,7 +98,8 @@ class Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(key + ".lock")):
             if (folder / MANIFEST).exists():
-                self.records.append(self.found(stage, folder))
+                if not any(record["path"] == str(folder) for record in self.records):
+                    self.records.append(self.found(stage, folder))
                 return folder
             partial = folder.with_name(key + ".partial")
             if partial.exists() and not resumable:
@@ -125,8 +127,7 @@ class Store:
 
     def found(self, stage: str, folder: Path) -> dict[str, Any]:
         """The record of an artefact that is there: reused, or made by another process meanwhile."""
-        known = any(record["path"] == str(folder) for record in self.records)
-        if known or (folder / MANIFEST).stat().st_mtime < self.opened:
+        if (folder / MANIFEST).stat().st_mtime < self.opened:
             log.info("%s: reused %s", stage, folder)
             return {"stage": stage, "key": folder.name, "path": str(folder), "reused": True, "seconds": 0.0}
         manifest = json.loads((folder / MANIFEST).read_text())
