@@ -11,15 +11,12 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -34,8 +31,9 @@ LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 def beside(work: Callable[..., None], told: Path, *arguments: Any) -> Iterator[None]:
     """Run ``work`` in a process of its own while the block runs, each with half of the threads.
 
-    When the block ends, so does the process; when the process ends first, the block has all threads again.
-    With one thread nothing is started.
+    When the block ends, so does the process. When the process ends first, the block keeps its half: rounding
+    depends on the number of threads, and the same command should give the same numbers however the two were
+    timed. With one thread nothing is started.
 
     Args:
         work: a function of a module; what it makes must be of use though it may end at any point.
@@ -49,39 +47,14 @@ def beside(work: Callable[..., None], told: Path, *arguments: Any) -> Iterator[N
     process = multiprocessing.get_context("spawn").Process(
         target=run, args=(work, told, threads // 2, *arguments), name="beside", daemon=True
     )
-    with at_the_end_of(process, partial(torch.set_num_threads, threads)):
-        torch.set_num_threads(threads - threads // 2)
-        process.start()
-        log.info("a second process makes what the result is measured beside; it prints into %s", told)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            stop(process, told)
-
-
-@contextmanager
-def at_the_end_of(process: BaseProcess, then: Callable[[], None]) -> Iterator[None]:
-    """While the block runs: call ``then`` in the main thread as soon as the process has ended.
-
-    By the signal that tells of it, as a thread's number of threads can't be set from another one. Where the
-    block isn't in the main thread nothing is called.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def heard(number: int, frame: FrameType | None) -> None:
-        if process.exitcode is not None:
-            then()
-        if callable(before):
-            before(number, frame)
-
-    before = signal.signal(signal.SIGCHLD, heard)
+    torch.set_num_threads(threads - threads // 2)
+    process.start()
+    log.info("a second process makes what the result is measured beside; it prints into %s", told)
     try:
         yield
     finally:
-        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+        torch.set_num_threads(threads)
+        stop(process, told)
 
 
 def stop(process: BaseProcess, told: Path) -> None:

@@ -104,10 +104,14 @@ class EpochShuffle(Sampler[int]):
         seed: of the permutation.
         part: the process's, if several share the pairs, with
         batch: the pairs that each takes in a step.
+        rounds: so many parts of ``count``, one after the other, are permuted each by itself; where they
+            repeat the same pairs, none comes a second time before all have come once.
     """
 
-    def __init__(self, count: int, seed: int, part: Part | None = None, batch: int = 1) -> None:
-        self.count, self.seed, self.epoch = count, seed, 0
+    def __init__(
+        self, count: int, seed: int, part: Part | None = None, batch: int = 1, rounds: int = 1
+    ) -> None:
+        self.count, self.seed, self.epoch, self.rounds = count, seed, 0, rounds
         self.part, self.batch = part or Part(), batch
 
     def set_epoch(self, epoch: int) -> None:
@@ -119,7 +123,12 @@ class EpochShuffle(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        order = torch.randperm(self.count, generator=generator).tolist()
+        size = self.count // self.rounds
+        order = [
+            size * done + at
+            for done in range(self.rounds)
+            for at in torch.randperm(size, generator=generator).tolist()
+        ]
         return iter(self.part.own(order, self.batch))
 
 

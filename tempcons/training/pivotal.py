@@ -65,8 +65,8 @@ class PivotalTuning(TrainedPart):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.generator = copy.deepcopy(generator).requires_grad_(True)
-        self.generator.style.requires_grad_(False)
+        self.generator = copy.deepcopy(generator)
+        learn_from(self.generator, config.first_layer)
         self.perceptual_distance, self.config = perceptual, config
         self.frame_features = FeatureCache(perceptual)
         self.original = None if surroundings is None else generator.requires_grad_(False).eval()
@@ -108,13 +108,37 @@ class PivotalTuning(TrainedPart):
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        trained = [p for p in self.generator.parameters() if p.requires_grad]
-        optimiser = torch.optim.Adam(trained, lr=self.config.lr)
+        trained = {name: p for name, p in self.generator.named_parameters() if p.requires_grad}
+        styles = [p for name, p in trained.items() if ".modulation." in name]
+        others = [p for name, p in trained.items() if ".modulation." not in name]
+        rate, share = self.config.lr, self.config.modulation_rate
+        groups = [{"params": others, "lr": rate}, {"params": styles, "lr": share * rate}]
+        optimiser = torch.optim.Adam(groups, lr=rate, betas=(0.9, self.config.beta2))
         return scheduled(optimiser, self.config.steps, self.config.schedule)
 
 
+def learn_from(generator: Generator, first: int) -> None:
+    """Let the synthesis layers learn from convolution ``first`` on, all of them with 0; never the mapping.
+
+    Raises:
+        ConfigError: the generator has no such convolution.
+    """
+    layers = generator.num_noises
+    if first >= layers:
+        found = f"inversion.pivotal.first_layer = {first}, but the generator has {layers} layers"
+        raise ConfigError("invert", found, "set it lower")
+    generator.requires_grad_(first == 0)
+    generator.style.requires_grad_(False)
+    for parameter in generator.layer_parameters(first):
+        parameter.requires_grad_(True)
+
+
 def frame_loader(codes: Tensor, frames: FrameStore, config: PivotalConfig, seed: int) -> DataLoader:
-    """Shuffled batches; an epoch is about 50 steps, so that checkpoints come at a steady pace."""
+    """Batches that go through the clip in another order each time.
+
+    An epoch is about 50 steps, so that checkpoints come at a steady pace.
+    """
     repeats = max(1, math.ceil(min(50, config.steps) * config.batch / len(frames)))
     data = FrameDataset(codes, frames, repeats)
-    return DataLoader(data, batch_size=config.batch, sampler=EpochShuffle(len(data), seed), drop_last=True)
+    sampler = EpochShuffle(len(data), seed, rounds=repeats)
+    return DataLoader(data, batch_size=config.batch, sampler=sampler, drop_last=True)

@@ -108,6 +108,11 @@ class PivotalConfig:
         steps: optimiser steps over the whole clip.
         batch: frames a step.
         lr: peak learning rate (Adam).
+        beta2: of Adam: over how many steps, about 1 / (1 - beta2), it averages the squared gradient.
+        modulation_rate: of the layers that turn codes into styles, as a share of ``lr``.
+        first_layer: the first synthesis convolution that learns, with the RGB outputs from there on; 0 is the
+            whole network. The layers of few pixels hold what edits change; left as they are, edits are kept
+            better.
         schedule: "cosine" to zero, or "constant".
         lambda_l2: weight of the mean squared error.
         lambda_perceptual: weight of the perceptual distance.
@@ -121,6 +126,9 @@ class PivotalConfig:
     steps: int = 400
     batch: int = 4
     lr: float = 3e-3
+    beta2: float = 0.999
+    modulation_rate: float = 1.0
+    first_layer: int = 0
     schedule: str = "cosine"
     lambda_l2: float = 10.0
     lambda_perceptual: float = 0.1
@@ -133,7 +141,11 @@ class PivotalConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "regularise_every"):
             check_number(f"inversion.pivotal.{name}", getattr(self, name), 1)
-        check_number("inversion.pivotal.lr", self.lr, 0, above=True)
+        check_number("inversion.pivotal.first_layer", self.first_layer, 0)
+        for name in ("lr", "modulation_rate"):
+            check_number(f"inversion.pivotal.{name}", getattr(self, name), 0, above=True)
+        if not 0 < self.beta2 < 1:
+            raise ConfigError("config", f"inversion.pivotal.beta2 = {self.beta2}", "between 0 and 1")
         for name in ("lambda_l2", "lambda_perceptual", "lambda_r", "lambda_r_l2", "lambda_r_perceptual"):
             check_number(f"inversion.pivotal.{name}", getattr(self, name), 0)
         if not self.lambda_l2 and not self.lambda_perceptual:
