@@ -52,6 +52,15 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert sorted(order(3, 4)) == list(range(20))
 
 
+def test_in_rounds_all_come_once_before_any_comes_again():
+    sampler = EpochShuffle(15, 2, rounds=3)
+    order = [at % 5 for at in sampler]
+    assert len(sampler) == 15
+    rounds = [order[k : k + 5] for k in (0, 5, 10)]
+    assert [sorted(r) for r in rounds] == [list(range(5))] * 3
+    assert rounds[0] != rounds[1] or rounds[1] != rounds[2]
+
+
 def test_a_batch_holds_the_frames_its_ids_name():
     edited = tiny_edited()
     data = AnchorPairDataModule(edited, edited.codes, edited.aligned, "both", 2, seed=1)

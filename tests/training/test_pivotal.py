@@ -49,6 +49,48 @@ def test_local_regularisation_keeps_the_generator_near_the_pivots(tmp_path):
     assert drift(held) < 0.5 * drift(free)
 
 
+def moved(generator: Generator) -> set[str]:
+    """Names of the weights that differ from the base's."""
+    before = tiny_edited().generator.state_dict()
+    return {name for name, value in generator.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_layers_below_the_first_stay_as_they_were(tmp_path):
+    whole = moved(tuned(tmp_path / "whole", steps=2))
+    assert {"input.input", "conv1.conv.weight", "to_rgb1.bias", "convs.0.conv.weight"} <= whole
+    assert not any(name.startswith("style.") for name in whole)
+    upper = moved(tuned(tmp_path / "upper", steps=2, first_layer=1))
+    low = ("input.", "conv1.", "to_rgb1.")
+    assert upper == {name for name in whole if not name.startswith(low)}
+
+
+def test_a_first_layer_that_the_generator_has_not_is_refused():
+    edited = tiny_edited()
+    layers = edited.generator.num_noises
+    PivotalTuning(edited.generator, TinyDistance(), PivotalConfig(first_layer=layers - 1))
+    with pytest.raises(ConfigError, match=f"first_layer = {layers}, but the generator has {layers} layers"):
+        PivotalTuning(edited.generator, TinyDistance(), PivotalConfig(first_layer=layers))
+
+
+def test_layers_of_styles_have_a_rate_of_their_own():
+    """Adam's first step moves every weight by its rate, or not at all where nothing depends on it."""
+    edited = tiny_edited()
+    config = PivotalConfig(lr=1e-3, modulation_rate=3.0, beta2=0.9, schedule="constant", steps=1)
+    module = PivotalTuning(edited.generator, TinyDistance(), config)
+    options: Any = module.configure_optimizers()
+    optimiser = options["optimizer"]
+    assert all(group["betas"] == (0.9, 0.9) for group in optimiser.param_groups)
+    before = state_copy(module.generator)
+    frames = edited.aligned.pictures(slice(0, 2))
+    (module.generator.synthesis(edited.codes[:2]) - frames).square().mean().backward()
+    optimiser.step()
+    for name, weight in module.generator.named_parameters():
+        step = (weight - before[name]).abs().max().item()
+        if step:
+            wanted = 3e-3 if ".modulation." in name else 1e-3
+            assert step == pytest.approx(wanted, rel=0.05), name
+
+
 def test_regularised_every_few_steps_is_another_tuning(tmp_path):
     often, seldom = (tuned(tmp_path / str(n), lambda_r=1.0, regularise_every=n) for n in (1, 4))
     assert not torch.equal(often.conv1.conv.weight, seldom.conv1.conv.weight)
@@ -88,6 +130,9 @@ WRONG: dict[str, Any] = {
     "steps": 0,
     "batch": 0,
     "lr": 0.0,
+    "beta2": 1.0,
+    "modulation_rate": 0.0,
+    "first_layer": -1,
     "lambda_l2": -1.0,
     "lambda_perceptual": float("nan"),
     "lambda_r": -0.1,
