@@ -1,0 +1,60 @@
+"""How much of an edit a clip's tuned generator keeps: the price of pivotal tuning.
+
+    python -m experiments.edit_kept .cache/tempcons/invert/KEY [.cache/tempcons/invert/OTHER ...]
+
+Each folder is a finished inversion in the cache (every run's manifest.json names its own). Printed is, by
+edit, how far the tuned generator's change of the pictures goes along the base generator's: 1 is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.composed import change_of, composed
+from experiments.edits_picture import LOOKS
+from tempcons.edits.change import Change, apply_all
+from tempcons.family import load_family
+from tempcons.models.stylegan2 import Generator
+from tempcons.stages.invert import load_generator
+from tempcons.weights.assets import load_state
+
+# Not those that are fitted to the tuned generator (edit.refine).
+EDITS = ("surprised", "happy", "angry", *LOOKS)
+
+
+@torch.no_grad()
+def effect(change: Change, codes: Tensor, generator: Generator) -> Tensor:
+    """What an edit does to the pictures (T, 3, H, W) of codes (T, L, D)."""
+    moved, adapted = apply_all([change], codes, generator)
+    before, after = generator.synthesis(codes), adapted.synthesis(moved)
+    return after.clamp(-1, 1) - before.clamp(-1, 1)
+
+
+def kept(change: Change, codes: Tensor, base: Generator, tuned: Generator) -> float:
+    """The tuned generator's effect projected onto the base's, as a share of it."""
+    wanted, found = effect(change, codes, base), effect(change, codes, tuned)
+    return ((wanted * found).sum() / wanted.square().sum()).item()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("inversions", type=Path, nargs="+", help="with codes and generator.safetensors")
+    parser.add_argument("--edits", nargs="+", default=EDITS)
+    parser.add_argument("--every", type=int, default=4, help="of so many frames one")
+    args = parser.parse_args()
+    base = load_family(composed().family, torch.device("cpu"))
+    changes = {name: change_of(name, base) for name in args.edits}
+    print("\t".join(["inversion", *changes]))
+    for folder in args.inversions:
+        tuned = load_generator(folder / "generator.safetensors", base.generator)
+        codes = load_state(folder / "codes.safetensors")[0]["codes"][:: args.every]
+        shares = [kept(change, codes, base.generator, tuned) for change in changes.values()]
+        print("\t".join([folder.name, *(f"{share:.3f}" for share in shares)]))
+
+
+if __name__ == "__main__":
+    main()
