@@ -35,7 +35,14 @@ def effect(change: Change, codes: Tensor, generator: Generator) -> Tensor:
 
 
 def kept(change: Change, codes: Tensor, base: Generator, tuned: Generator) -> float:
-    """The tuned generator's effect projected onto the base's, as a share of it."""
+    """The tuned generator's effect projected onto the base's, as a share of it: 1 is kept, 0 is gone.
+
+    Args:
+        change: the edit.
+        codes: (T, L, D), those that the generator was tuned around.
+        base: the generator before.
+        tuned: and after tuning.
+    """
     wanted, found = effect(change, codes, base), effect(change, codes, tuned)
     return ((wanted * found).sum() / wanted.square().sum()).item()
 
@@ -48,6 +55,9 @@ def main() -> None:
     args = parser.parse_args()
     base = load_family(composed().family, torch.device("cpu"))
     changes = {name: change_of(name, base) for name in args.edits}
+    for name, change in changes.items():
+        if change.fit is not None:
+            parser.error(f"edit {name} is fitted to each generator (edit.refine): nothing to compare it with")
     print("\t".join(["inversion", *changes]))
     for folder in args.inversions:
         tuned = load_generator(folder / "generator.safetensors", base.generator)

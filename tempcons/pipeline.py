@@ -20,7 +20,7 @@ from tempcons.media.frames import FrameStore
 from tempcons.metrics.evaluate import VideoMetrics
 from tempcons.opening import Opening, baseline_weights, open_run
 from tempcons.runtime import pick_device, prepare_process
-from tempcons.schema import FRAME_PHASES, GENERATOR_PHASES, LATENT_PHASES, Config
+from tempcons.schema import FITTED_PHASES, FRAME_PHASES, GENERATOR_PHASES, LATENT_PHASES, Config
 from tempcons.stages import (
     align,
     baselines,
@@ -115,7 +115,7 @@ def run(config: Config, folder: Path, opening: Opening | None = None) -> dict[st
     family = load_family(config.family, pick_device(config.trainer.accelerator), config.inversion.encoder)
     with run_log(config.logger, folder, run_name(config, folder), config.composed) as logs:
         prepared = prepare(config, opening.clip, family, store)
-        if config.phase in LATENT_PHASES + GENERATOR_PHASES:
+        if config.phase in FITTED_PHASES:
             # With all threads, before half of them are given away; the phases find it in the cache.
             target.run(prepared.edited, config.speed.family(family), config.hyper, store)
         with made_beside(config, folder, prepared, family):
@@ -241,9 +241,9 @@ def optimise(config: Config, edited: Edited, family: Family, store: Store, logs:
 
 def run_phases(phase: str, edited: Edited, family: Family, context: PhaseContext, store: Store) -> Optimised:
     """Phase 1, phase 2, both or neither."""
-    refined = tuned = None
-    if phase not in LATENT_PHASES + GENERATOR_PHASES:
+    if phase not in FITTED_PHASES:
         return Optimised(None, None)
+    refined = tuned = None
     goal = target.run(edited, family, context.hyper, store)
     if phase in LATENT_PHASES:
         refined = phase1.run(edited, goal, family, context, store)
@@ -276,7 +276,7 @@ def set_up(config: Config, prepared: Prepared, family: Family, store: Store) -> 
         return PhaseContext(recipe, hyper, config.trainer, config.seed, metrics_every=0)
 
     def phases(recipe: str, hyper: Hyper) -> FrameStore:
-        phase = config.phase if config.phase in LATENT_PHASES + GENERATOR_PHASES else "both"
+        phase = config.phase if config.phase in FITTED_PHASES else "both"
         done = run_phases(phase, prepared.edited, family, context_of(recipe, hyper), store)
         return list(done.frames().values())[-1]
 

@@ -33,6 +33,7 @@ from tempcons.types import Domain
 PHASES = ("direct", "latent", "generator", "both", "stitch", "full")
 # Those that contain phase 1, phase 2, and phase 3 with full frames.
 LATENT_PHASES, GENERATOR_PHASES = ("latent", "both", "full"), ("generator", "both", "full")
+FITTED_PHASES = ("latent", "generator", "both", "full")
 FRAME_PHASES = ("stitch", "full")
 DOMAINS = get_args(Domain)
 
@@ -194,7 +195,7 @@ def parse(config: DictConfig) -> Config:
     edit = build(EditConfig, values["edit"], "edit")
     recipe, other = (check_recipe(values[group], group) for group in ("recipe", "comparison"))
     compare = convert(bool, values["compare"], "compare") and other != recipe
-    compare = compare and phase in LATENT_PHASES + GENERATOR_PHASES
+    compare = compare and phase in FITTED_PHASES
     family = build(FamilyConfig, values["family"], "family")
     trainer = build(TrainerConfig, values["trainer"], "trainer")
     speed = build(SpeedConfig, values["speed"], "speed")

@@ -16,6 +16,7 @@ else, since outside is zero anyway.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,9 +60,7 @@ def warp(picture: Tensor, flow: Tensor, padding: Padding = "zeros") -> tuple[Ten
         ValueError: shapes that don't fit together, or whole-number flow.
     """
     batch, _, height, width = picture.shape
-    check_shape(flow, (batch, 2, height, width), "flow")
-    if not flow.is_floating_point():
-        raise ValueError(f"flow must be floating point, got {flow.dtype}")
+    _check_flow(flow, (batch, 2, height, width))
     position = pixel_grid(height, width, flow) + flow
     if padding == "border":
         limits = flow.new_tensor([width - 1, height - 1]).view(1, 2, 1, 1)
@@ -83,12 +82,23 @@ class FixedWarp:
 
     @classmethod
     def along(cls, flow: Tensor) -> FixedWarp:
-        """Along ``flow`` (B, 2, H, W), which gets no gradient."""
+        """Along ``flow`` (B, 2, H, W) in pixels, x first, which gets no gradient.
+
+        Raises:
+            ValueError: flow of another shape or of whole numbers.
+        """
+        _check_flow(flow, (None, 2, None, None))
         flow, (height, width) = flow.detach(), flow.shape[-2:]
         return cls(_normalised(pixel_grid(height, width, flow) + flow).contiguous(), inside(flow))
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """(B, C, H, W) pictures of b on the grid of a, zeros outside; gradients reach the pictures."""
+        """(B, C, H, W) pictures of b on the grid of a, zeros outside; gradients reach the pictures.
+
+        Raises:
+            ValueError: pictures of another number or size than the flow.
+        """
+        batch, height, width, _ = self.positions.shape
+        check_shape(picture, (batch, None, height, width), "picture")
         return _looked_up(picture, self.positions)
 
 
@@ -106,6 +116,12 @@ def round_trip_error(flow_ab: Tensor, flow_ba: Tensor) -> Tensor:
     """
     back, _ = warp(flow_ba, flow_ab)
     return torch.linalg.vector_norm(flow_ab + back, dim=1, keepdim=True)
+
+
+def _check_flow(flow: Tensor, shape: Sequence[int | None]) -> None:
+    check_shape(flow, shape, "flow")
+    if not flow.is_floating_point():
+        raise ValueError(f"flow must be floating point, got {flow.dtype}")
 
 
 def _sample(picture: Tensor, position: Tensor) -> Tensor:

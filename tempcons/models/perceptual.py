@@ -134,7 +134,7 @@ class Lite0Distance(FeatureDistance):
     def _taps(self, pictures: Tensor) -> Features:
         x = ((pictures + 1) / 2 - self.mean) / self.std
         if x.device.type == "cpu":
-            # A fifth faster there: the network is many channels of small maps.
+            # Faster there: the network is many channels of small maps.
             x = x.contiguous(memory_format=torch.channels_last)
         outputs = []
         for stage in self.stages:

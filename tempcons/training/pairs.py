@@ -106,11 +106,16 @@ class EpochShuffle(Sampler[int]):
         batch: the pairs that each takes in a step.
         rounds: so many parts of ``count``, one after the other, are permuted each by itself; where they
             repeat the same pairs, none comes a second time before all have come once.
+
+    Raises:
+        ValueError: ``count`` isn't a whole number of rounds.
     """
 
     def __init__(
         self, count: int, seed: int, part: Part | None = None, batch: int = 1, rounds: int = 1
     ) -> None:
+        if count % rounds:
+            raise ValueError(f"{count} pairs can't be {rounds} rounds of as many each")
         self.count, self.seed, self.epoch, self.rounds = count, seed, 0, rounds
         self.part, self.batch = part or Part(), batch
 

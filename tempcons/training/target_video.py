@@ -84,7 +84,7 @@ class AlongFlow:
         return cls(first, second, here, there, *weights)
 
     def error(self, video: Tensor) -> Tensor:
-        """Mean squared difference along the flow, both ways, where visible."""
+        """Mean squared difference along the flow of a video (T, 3, H, W), both ways, where visible."""
         # Not by brackets: their gradient adds up a frame of many pairs in no fixed order.
         first, second = video.index_select(0, self.first), video.index_select(0, self.second)
         on_first = (first - self.second_here(second)) * self.weight_first

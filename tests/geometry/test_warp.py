@@ -77,6 +77,16 @@ def test_a_fixed_warp_is_the_warp(size):
         assert torch.equal(*gradients)
 
 
+def test_a_fixed_warp_refuses_what_does_not_fit():
+    fixed = FixedWarp.along(torch.zeros(2, 2, 8, 8))
+    for shape in [(1, 3, 8, 8), (2, 3, 8, 9)]:
+        with pytest.raises(ValueError, match="picture must be"):
+            fixed(torch.zeros(shape))
+    for flow in (torch.zeros(2, 3, 8, 8), torch.zeros(2, 2, 8, 8, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="flow must be"):
+            FixedWarp.along(flow)
+
+
 def test_flow_of_another_size_is_refused():
     with pytest.raises(ValueError, match="flow must be"):
         warp(torch.zeros(1, 3, 8, 8), torch.zeros(1, 2, 8, 9))

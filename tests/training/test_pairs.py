@@ -59,6 +59,8 @@ def test_in_rounds_all_come_once_before_any_comes_again():
     rounds = [order[k : k + 5] for k in (0, 5, 10)]
     assert [sorted(r) for r in rounds] == [list(range(5))] * 3
     assert rounds[0] != rounds[1] or rounds[1] != rounds[2]
+    with pytest.raises(ValueError, match="15 pairs can't be 4 rounds"):
+        EpochShuffle(15, 2, rounds=4)
 
 
 def test_a_batch_holds_the_frames_its_ids_name():
