@@ -34,7 +34,9 @@ def effect(change: Change, codes: Tensor, generator: Generator) -> Tensor:
     return after.clamp(-1, 1) - before.clamp(-1, 1)
 
 
-def kept(change: Change, codes: Tensor, base: Generator, tuned: Generator) -> float:
+def kept(
+    change: Change, codes: Tensor, base: Generator, tuned: Generator, reference: Tensor | None = None
+) -> float:
     """The tuned generator's effect projected onto the base's, as a share of it: 1 is kept, 0 is gone.
 
     Args:
@@ -42,9 +44,16 @@ def kept(change: Change, codes: Tensor, base: Generator, tuned: Generator) -> fl
         codes: (T, L, D), those that the generator was tuned around.
         base: the generator before.
         tuned: and after tuning.
+        reference: (T, L, D) codes at which the base's effect is taken instead.
     """
-    wanted, found = effect(change, codes, base), effect(change, codes, tuned)
+    wanted = effect(change, codes if reference is None else reference, base)
+    found = effect(change, codes, tuned)
     return ((wanted * found).sum() / wanted.square().sum()).item()
+
+
+def codes_of(inversion: Path, every: int) -> Tensor:
+    """(t, L, D) codes of one frame of so many."""
+    return load_state(inversion / "codes.safetensors")[0]["codes"][::every]
 
 
 def main() -> None:
@@ -52,17 +61,21 @@ def main() -> None:
     parser.add_argument("inversions", type=Path, nargs="+", help="with codes and generator.safetensors")
     parser.add_argument("--edits", nargs="+", default=EDITS)
     parser.add_argument("--every", type=int, default=4, help="of so many frames one")
+    parser.add_argument(
+        "--reference", type=Path, help="inversion at whose codes the base's change is taken, for all alike"
+    )
     args = parser.parse_args()
     base = load_family(composed().family, torch.device("cpu"))
     changes = {name: change_of(name, base) for name in args.edits}
     for name, change in changes.items():
         if change.fit is not None:
             parser.error(f"edit {name} is fitted to each generator (edit.refine): nothing to compare it with")
+    reference = None if args.reference is None else codes_of(args.reference, args.every)
     print("\t".join(["inversion", *changes]))
     for folder in args.inversions:
         tuned = load_generator(folder / "generator.safetensors", base.generator)
-        codes = load_state(folder / "codes.safetensors")[0]["codes"][:: args.every]
-        shares = [kept(change, codes, base.generator, tuned) for change in changes.values()]
+        codes = codes_of(folder, args.every)
+        shares = [kept(change, codes, base.generator, tuned, reference) for change in changes.values()]
         print("\t".join([folder.name, *(f"{share:.3f}" for share in shares)]))
 
 

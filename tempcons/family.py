@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from tempcons.check import ConfigError, WeightsError, near_names
 from tempcons.geometry.quad import CropRule
 from tempcons.models.code_sampler import CodeSampler, MappingSampler, mean_style
-from tempcons.models.face_encoder import FaceEncoder
+from tempcons.models.face_encoder import FaceEncoder, RefiningEncoder
 from tempcons.models.flow import FlowNetwork, RaftFlow, make_flow
 from tempcons.models.perceptual import FeatureDistance, Lite0Distance, LpipsDistance, LpipsNet
 from tempcons.models.raft_view import CentredView
@@ -24,7 +25,6 @@ from tempcons.weights.assets import Asset, list_assets, load_asset, read_asset
 from tempcons.weights.build import LoadedEncoder
 from tempcons.weights.load import load_encoder, load_generator, load_raft, load_state_dict
 
-EMBEDDED_PARTS = ("generator", "encoder", "sampler")
 # alpha_interp as a share of the typical distance between a face's code and a sampled one, where it isn't set.
 TYPICAL_SHARE = 0.3
 # Kinds of official flow networks, and of LPIPS with the name of its trunk's weights.
@@ -105,6 +105,8 @@ class FamilyConfig:
         generator: name of the generator's weights.
         perceptual: "lite0", "lpips_alex", "lpips_vgg" or "lpips_squeeze".
         encoder: name of the encoder's weights (embedded).
+        refiner: name of the weights of the network that corrects its codes; null: not corrected (embedded).
+        refiner_passes: how often it does.
         sampler: name of the code sampler's weights (embedded).
         encoders: names of the encoders' weights by inversion method (ffhq).
         size: resolution that the weights must have (ffhq).
@@ -121,6 +123,8 @@ class FamilyConfig:
     perceptual: str
     crop_fade: bool = False
     encoder: str | None = None
+    refiner: str | None = None
+    refiner_passes: int = 3
     sampler: str | None = None
     encoders: dict[str, str] = field(default_factory=dict)
     size: int | None = None
@@ -130,6 +134,9 @@ class FamilyConfig:
     second_flow: FlowConfig = field(default_factory=lambda: FlowConfig(kind="farneback"))
 
     def __post_init__(self) -> None:
+        if self.refiner_passes < 1:
+            found = f"family.refiner_passes = {self.refiner_passes}"
+            raise ConfigError("config", found, "1 or more; family.refiner=null corrects nothing")
         if not self.crop_scale > 0:
             raise ConfigError("config", f"family.crop_scale = {self.crop_scale}", "it must be positive")
         if not 0 <= self.truncation <= 1:
@@ -284,6 +291,13 @@ def generator_from_asset(asset: Asset) -> Generator:
     return generator.requires_grad_(False).eval()
 
 
+def encoder_from_asset(asset: Asset) -> FaceEncoder:
+    """Encoder or refiner of an embedded file."""
+    encoder = FaceEncoder(**asset.config["encoder"])
+    encoder.load_state_dict(asset.tensors)
+    return encoder.requires_grad_(False).eval()
+
+
 def load_family(config: FamilyConfig, device: torch.device, encoder: str | None = None) -> Family:
     """Load all networks of a family.
 
@@ -305,17 +319,25 @@ def load_embedded(config: FamilyConfig, device: torch.device) -> Family:
     """The networks that come with the package."""
     if config.encoder is None or config.sampler is None:
         raise ConfigError("family", "family.encoder or family.sampler is not set", "family=embedded has both")
-    names = (config.generator, config.encoder, config.sampler)
-    files = [load_asset(name, part) for name, part in zip(names, EMBEDDED_PARTS, strict=True)]
-    generator = generator_from_asset(files[0])
-    encoder = FaceEncoder(**files[1].config["encoder"])
-    encoder.load_state_dict(files[1].tensors)
-    encoder.requires_grad_(False).eval()
+    names = {"generator": config.generator, "encoder": config.encoder, "sampler": config.sampler}
+    if config.refiner is not None:
+        names["refiner"] = config.refiner
+    files = {part: load_asset(name, part) for part, name in names.items()}
+    generator = generator_from_asset(files["generator"])
+    encoder: nn.Module = encoder_from_asset(files["encoder"])
+    if "refiner" in files:
+        refiner = encoder_from_asset(files["refiner"])
+        # Its own generator: the family's moves between devices by itself.
+        encoder = RefiningEncoder(encoder, refiner, copy.deepcopy(generator), config.refiner_passes).eval()
     sampler = CodeSampler(
-        files[2].tensors["mean"], files[2].tensors["basis"], files[2].config["typical_distance"]
+        files["sampler"].tensors["mean"],
+        files["sampler"].tensors["basis"],
+        files["sampler"].config["typical_distance"],
     )
-    records = [file.record for file in files]
-    own = {part: record["sha256"] for part, record in zip(EMBEDDED_PARTS, records, strict=True)}
+    records = [file.record for file in files.values()]
+    own: dict[str, Any] = {part: file.record["sha256"] for part, file in files.items()}
+    if "refiner" in own:
+        own["refiner"] = {"sha256": own["refiner"], "passes": config.refiner_passes}
     records += [registry.record(name) for name in config.measuring_weights()]
     alpha_interp = config.alpha_interp
     if alpha_interp is None:
@@ -354,7 +376,7 @@ def assemble(
     coding: Coding,
     device: torch.device,
     records: list[dict[str, str]],
-    networks: dict[str, str],
+    networks: dict[str, Any],
 ) -> Family:
     """A family of loaded networks, with the flow and perceptual networks of its configuration.
 
@@ -388,7 +410,7 @@ def flow_depends(config: FlowConfig, hashes: dict[str, str], own: Asset | None) 
 
 def depends_on(
     config: FamilyConfig,
-    networks: dict[str, str],
+    networks: dict[str, Any],
     records: list[dict[str, str]],
     own_flow: Asset | None = None,
     own_second_flow: Asset | None = None,
@@ -396,7 +418,8 @@ def depends_on(
     """What stages' results depend on in a family, by part.
 
     Args:
-        networks: hashes of "generator", "encoder" and, where it has a file, "sampler".
+        networks: hashes of "generator", "encoder" and, where they have a file, "sampler" and "refiner"
+            (with its passes).
         records: of all weight files, for the hashes of flow and perceptual networks.
         own_flow: the asset of the flow in training, ``own_second_flow`` that of the second opinion.
 
@@ -407,7 +430,8 @@ def depends_on(
     hashes = {record["name"]: record["sha256"] for record in records}
     trunk = LPIPS_KINDS[config.perceptual][1] if config.perceptual in LPIPS_KINDS else None
     return {
-        "networks": {part: networks.get(part) for part in ("generator", "encoder")},
+        "networks": {part: networks.get(part) for part in ("generator", "encoder")}
+        | {part: networks[part] for part in ("refiner",) if part in networks},
         "perceptual": {"kind": config.perceptual, "sha256": trunk and hashes[trunk]},
         "flow": flow_depends(config.flow, hashes, own_flow),
         "second_flow": flow_depends(config.second_flow, hashes, own_second_flow),

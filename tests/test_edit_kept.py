@@ -33,6 +33,8 @@ def test_the_share_of_a_paler_generator_is_its_paleness(share):
     codes = tiny_codes(base)
     assert effect(edit(), codes, base).abs().max() > 0
     assert kept(edit(), codes, base, faded(base, share)) == pytest.approx(share, abs=1e-4)
+    assert kept(edit(), codes, base, faded(base, share), codes) == pytest.approx(share, abs=1e-4)
+    assert kept(edit(), codes, base, base, codes.flip(1)) != pytest.approx(1, abs=1e-2)
 
 
 def test_an_edit_of_the_generator_counts_as_well():

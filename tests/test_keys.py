@@ -62,6 +62,7 @@ OTHER: dict[str, Any] = {
     "anchors.window": 3,
     "family.generator": "generator_2",
     "family.encoder": "encoder_2",
+    "family.refiner": "refiner_2",
     "family.sampler": "sampler_2",
     "family.perceptual": "lpips_alex",
     "family.truncation": 0.5,
@@ -287,6 +288,9 @@ def test_a_setting_that_changes_results_changes_a_key(base, name):
         ("family.crop_scale", "align"),
         ("family.generator", "invert"),
         ("family.encoder", "invert"),
+        ("family.refiner", "invert"),
+        ("family.refiner_passes", "invert"),
+        ("inversion.correction_smoothing", "invert"),
         ("family.perceptual", "invert"),
         ("inversion.pivotal.lr", "invert"),
         ("seed", "invert"),
@@ -355,7 +359,7 @@ def test_a_job_of_a_sweep_is_named_by_what_its_files_hold(tmp_path, name):
 def test_every_family_keeps_track_of_its_networks(name):
     raft = FlowConfig("raft_small", weights="raft-small")
     config = FamilyConfig(name, 1.0, 0.1, "g", "lpips_alex", alpha_interp=30.0, flow=raft)
-    networks = {"generator": "1", "encoder": "2", "sampler": "3"}
+    networks = {"generator": "1", "encoder": "2", "sampler": "3", "refiner": "6"}
     records = [{"name": "alexnet", "sha256": "4"}, {"name": "raft-small", "sha256": "5"}]
 
     def depends(changed: FamilyConfig | None = None, **changes: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def write_assets(folder: Path, seed: int = 0) -> Path:
 
 
 def write_networks(folder: Path, generator: Generator) -> None:
-    """Generator, encoder and code sampler."""
+    """Generator, encoder, refiner and code sampler."""
     encoder = FaceEncoder(generator.n_latent, STYLE_DIM, head_channels=2)
     encoder.latent_avg.copy_(tiny_codes(generator, 1)[0])
     sampler = {"mean": encoder.latent_avg, "basis": torch.randn(3, generator.n_latent, STYLE_DIM)}
@@ -44,6 +44,10 @@ def write_networks(folder: Path, generator: Generator) -> None:
         {"generator": generator.config},
     )
     save_asset(folder / "encoder.safetensors", encoder.state_dict(), "encoder", {"encoder": encoder.config})
+    refiner = FaceEncoder(generator.n_latent, STYLE_DIM, head_channels=2, channels=6)
+    with torch.no_grad():
+        refiner.head.weight.mul_(0.1)
+    save_asset(folder / "refiner.safetensors", refiner.state_dict(), "refiner", {"encoder": refiner.config})
     save_asset(folder / "sampler.safetensors", sampler, "sampler", {"typical_distance": 5.0})
 
 

@@ -17,21 +17,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.zoo import faces
 from experiments.zoo.augment import gray
 from experiments.zoo.faces import Faces, to_range
 from experiments.zoo.frechet import NAME, frechet_distance, gaussian
 from experiments.zoo.ladders import ladder_order
-from experiments.zoo.networks import read_encoder, read_generator
+from experiments.zoo.networks import read_generator, read_whole_encoder
 from experiments.zoo.reconstruction import reconstruction_figures
 from experiments.zoo.train_classifier import flip_rate, read_classifier
 from experiments.zoo.train_gan import drawn_pictures, write_grid
 from tempcons.check import InputError
 from tempcons.media.range import to_pictures
 from tempcons.metrics.sharpness import sharpness
-from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.perceptual import Lite0Distance
 from tempcons.models.stylegan2 import Generator
 from tempcons.weights.assets import ASSETS, read_asset
@@ -62,7 +61,7 @@ def frechet_figures(
 
 def flip_rates(
     generator: Generator,
-    encoder: FaceEncoder,
+    encoder: nn.Module,
     found: Faces,
     classifier: Path,
     directions: Path,
@@ -113,6 +112,8 @@ def main() -> None:
     faces.add_arguments(parser)
     parser.add_argument("--generator", type=Path, default=ASSETS / "generator.safetensors")
     parser.add_argument("--encoder", type=Path, default=ASSETS / "encoder.safetensors")
+    parser.add_argument("--refiner", type=Path, help="of the encoder's codes; without: they stay as they are")
+    parser.add_argument("--passes", type=int, default=3, help="of the refiner")
     parser.add_argument("--classifier", type=Path)
     parser.add_argument("--directions", type=Path, default=ASSETS)
     parser.add_argument("--strength", type=float, default=2.0)
@@ -129,7 +130,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    generator, encoder = read_generator(args.generator).eval(), read_encoder(args.encoder).eval()
+    generator = read_generator(args.generator).eval()
+    encoder = read_whole_encoder(args.encoder, args.refiner, args.passes, generator)
     found = faces.from_arguments(args, generator.size)
     testing = found.testing[: args.pictures]
     network = Lite0Distance()

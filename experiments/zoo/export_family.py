@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from train_autoencoder import CHANNELS, SIZE, STYLE_DIM, held_out_psnr, read_faces
 
-from tempcons.family import generator_from_asset
+from tempcons.family import encoder_from_asset, generator_from_asset
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.stylegan2 import Generator, num_layers
 from tempcons.weights.assets import read_asset, save_asset
@@ -98,10 +98,7 @@ def networks_of(args: argparse.Namespace) -> tuple[Generator, FaceEncoder]:
     """The averaged networks of an autoencoder's state, or those of two assets, as half precision has them."""
     if args.state is None:
         generator = generator_from_asset(read_asset(args.generator, "generator"))
-        asset = read_asset(args.encoder, "encoder")
-        encoder = FaceEncoder(**asset.config["encoder"])
-        encoder.load_state_dict(asset.tensors)
-        return generator, encoder.requires_grad_(False).eval()
+        return generator, encoder_from_asset(read_asset(args.encoder, "encoder"))
     state = torch.load(args.state, weights_only=True)["average"]
     generator = Generator(SIZE, STYLE_DIM, 0, CHANNELS)
     encoder = FaceEncoder(num_layers(SIZE), STYLE_DIM)

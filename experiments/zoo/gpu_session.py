@@ -71,6 +71,7 @@ class Task:
 ON_GPU = ["--accelerator", "gpu", "--save-minutes", "2", "--report-minutes", "2"]
 HALF = ["--precision", "bf16-mixed"]
 OF_GAN = ["--generator", "{work}/gan/generator.safetensors"]
+OF_ENCODER = [*OF_GAN, "--encoder", "{work}/encoder/encoder.safetensors"]
 OF_GAN += ["--encoder", "{work}/gan/encoder_start.safetensors"]
 TASKS = {
     "flow": Task(
@@ -92,7 +93,14 @@ TASKS = {
         [*ON_GPU, *HALF, "--batch", "128", *OF_GAN],
         [*FEW, "--batch", "2", "--test-pictures", "4", *OF_GAN],
         ["encoder.safetensors", "*.png"],
-        4.5,
+        3.0,
+    ),
+    "refiner": Task(
+        "train_refiner",
+        [*ON_GPU, *HALF, "--batch", "64", *OF_ENCODER],
+        [*FEW, "--batch", "2", "--test-pictures", "4", *OF_ENCODER],
+        ["refiner.safetensors", "*.png"],
+        1.5,
     ),
     "classifier": Task(
         "train_classifier",
@@ -127,7 +135,13 @@ def count() -> dict[str, dict[str, float]]:
     e = flops(FaceEncoder(num_layers(SIZE), STYLE_DIM), picture)
     raft = raft_small(weights=None).eval()
     r = flops(raft, picture, picture, call=lambda a, b: raft(a, b, num_flow_updates=8))
-    steps = {"gan": (g + 6 * d) + (3 * g + 2 * d) + 6 * d / 16, "encoder": 3 * e + 2 * g, "flow": 3 * r}
+    steps = {
+        "gan": (g + 6 * d) + (3 * g + 2 * d) + 6 * d / 16,
+        "encoder": 3 * e + 2 * g,
+        # The first codes, then two passes: what they draw, and one step of refiner and generator.
+        "refiner": e + 2 * (g + 3 * e + 2 * g),
+        "flow": 3 * r,
+    }
     forward = {"generator": g, "discriminator": d, "encoder": e, "raft-small, 8 updates": r}
     table = {f"{name}, forward": {"gflop": value / 1e9} for name, value in forward.items()}
     for name, value in steps.items():

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from experiments.zoo.faces import to_range
 from experiments.zoo.train_autoencoder import CHANNELS, SIZE, STYLE_DIM
 from tempcons.check import InputError
-from tempcons.family import generator_from_asset
+from tempcons.family import encoder_from_asset, generator_from_asset
 from tempcons.models.discriminator import Discriminator
-from tempcons.models.face_encoder import FaceEncoder
+from tempcons.models.face_encoder import FaceEncoder, RefiningEncoder
 from tempcons.models.stylegan2 import Generator
 from tempcons.weights.assets import read_asset
 
@@ -40,12 +40,17 @@ def read_generator(path: Path) -> Generator:
     return generator_from_asset(read_asset(path, "generator")).requires_grad_(True).train()
 
 
-def read_encoder(path: Path) -> FaceEncoder:
-    """An encoder's asset, ready to train."""
-    asset = read_asset(path, "encoder")
-    encoder = FaceEncoder(**asset.config["encoder"])
-    encoder.load_state_dict(asset.tensors)
-    return encoder
+def read_encoder(path: Path, kind: str = "encoder") -> FaceEncoder:
+    """An encoder's asset, or a refiner's, ready to train."""
+    return encoder_from_asset(read_asset(path, kind)).requires_grad_(True).train()
+
+
+def read_whole_encoder(encoder: Path, refiner: Path | None, passes: int, generator: Generator) -> nn.Module:
+    """The encoder that users have, ready to use: with its refiner, if there is one."""
+    first = encoder_from_asset(read_asset(encoder, "encoder"))
+    if refiner is None:
+        return first
+    return RefiningEncoder(first, encoder_from_asset(read_asset(refiner, "refiner")), generator, passes)
 
 
 @torch.no_grad()

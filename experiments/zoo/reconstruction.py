@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.zoo.faces import to_range
 from tempcons.metrics.sharpness import sharpness
-from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
 
 
 @torch.no_grad()
 def reconstruction_figures(
-    encoder: FaceEncoder,
+    encoder: nn.Module,
     generator: Generator,
     pictures: Tensor,
     distance: FeatureDistance | None,

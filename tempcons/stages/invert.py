@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tempcons.check import ConfigError, near_names
+from tempcons.baselines.controls import smooth_codes
+from tempcons.check import ConfigError, check_number, near_names
 from tempcons.family import Family
 from tempcons.media.frames import FrameStore
+from tempcons.models.face_encoder import RefiningEncoder
 from tempcons.models.stylegan2 import Generator
 from tempcons.progress import track
 from tempcons.stages.render import render_frames
@@ -41,6 +43,9 @@ class InversionConfig:
         name: "encoder" (codes only), one of several encoders by name, "optimization", or "pti" (codes
             as ``pivot`` says, then pivotal tuning).
         pivot: where the codes of "pti" come from.
+        correction_smoothing: sigma, in frames, of the Gaussian over time through which a refining encoder's
+            corrections go; 0: every frame's as it is. What they put right is who the person is and how
+            the clip is lit, which stays; what changes from frame to frame is noise that flickers.
         passes: how often tuning sees the whole clip, in place of ``pivotal.steps``; null: as told there.
         pivotal: settings of the tuning.
         projection: settings of the optimisation.
@@ -48,6 +53,7 @@ class InversionConfig:
 
     name: str = "pti"
     pivot: str = "encoder"
+    correction_smoothing: float = 1.0
     passes: int | None = None
     pivotal: PivotalConfig = field(default_factory=PivotalConfig)
     projection: ProjectionConfig = field(default_factory=ProjectionConfig)
@@ -58,6 +64,7 @@ class InversionConfig:
             raise ConfigError("config", f"inversion = {self.name!r}", f"known: {', '.join(known)}")
         if self.passes is not None and self.passes < 1:
             raise ConfigError("config", f"inversion.passes = {self.passes}", "1 or more, or null")
+        check_number("inversion.correction_smoothing", self.correction_smoothing, 0)
 
     def check_family(self, family: str) -> None:
         """Raise ConfigError unless a family has the method and its pivots."""
@@ -116,12 +123,14 @@ def run(
     }
     if config.regularised:
         depends |= family.reads("sampling")
+    if isinstance(family.encoder, RefiningEncoder):
+        depends["correction_smoothing"] = config.correction_smoothing
 
     def make(folder: Path) -> dict[str, Any]:
         if config.source == OPTIMIZATION:
             codes = optimise(family, aligned.frames, config.projection)
         else:
-            codes = encode(family, aligned.frames)
+            codes = encode(family, aligned, config.correction_smoothing)
         generator = family.generator
         if config.name == "pti":
             passes = config.passes
@@ -152,14 +161,23 @@ def load_generator(path: Path, like: Generator) -> Generator:
 
 
 @torch.no_grad()
-def encode(family: Family, frames: FrameStore, batch: int = ENCODE_BATCH) -> Tensor:
-    """(T, L, D) codes of aligned frames."""
+def encode(family: Family, aligned: Aligned, smoothing: float, batch: int = ENCODE_BATCH) -> Tensor:
+    """(T, L, D) codes of aligned frames; a refining encoder's corrections are smoothed scene by scene.
+
+    Args:
+        smoothing: sigma in frames.
+    """
     if family.encoder is None:
         raise ConfigError("invert", f"family={family.name} was loaded without an encoder")
-    encoder = family.encoder.to(family.device)
+    encoder, frames = family.encoder.to(family.device), aligned.frames
     starts = range(0, len(frames), batch)
     pictures = (frames.pictures(slice(at, at + batch)).to(family.device) for at in starts)
-    return torch.cat([encoder(part).cpu() for part in pictures])
+    if not isinstance(encoder, RefiningEncoder):
+        return torch.cat([encoder(part).cpu() for part in pictures])
+    parts = [encoder.corrected(part) for part in pictures]
+    first, correction = (torch.cat([each.cpu() for each in kind]) for kind in zip(*parts, strict=True))
+    smooth = [smooth_codes(correction[scene.start : scene.stop], smoothing) for scene in aligned.scenes]
+    return first + torch.cat(smooth)
 
 
 def optimise(family: Family, frames: FrameStore, config: ProjectionConfig) -> Tensor:

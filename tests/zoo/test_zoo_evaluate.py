@@ -34,7 +34,8 @@ def family(tmp_path, monkeypatch) -> list[str]:
     )
     monkeypatch.setattr(evaluate_family, "Lite0Distance", TinyDistance)
     monkeypatch.setattr(evaluate_family, "frechet_figures", lambda *_: {"training": 1.0})
-    files = [f"--{part}={assets}/{part}.safetensors" for part in ("generator", "encoder", "classifier")]
+    parts = ("generator", "encoder", "refiner", "classifier")
+    files = [f"--{part}={assets}/{part}.safetensors" for part in parts]
     return [*files, f"--directions={assets}"]
 
 

@@ -16,7 +16,7 @@ from experiments.zoo.blur import blurred
 from experiments.zoo.faces import to_range
 from experiments.zoo.frechet import Gaussian, frechet_distance
 from experiments.zoo.ladders import LADDERS, distorted, ladder_order
-from experiments.zoo.networks import encode_all, load_parts, read_generator, save_parts
+from experiments.zoo.networks import encode_all, load_parts, read_encoder, read_generator, save_parts
 from experiments.zoo.rebase import (
     centred_on,
     load_basis,
@@ -25,6 +25,7 @@ from experiments.zoo.rebase import (
     rebase_generator,
     save_basis,
 )
+from experiments.zoo.reconstruction import reconstruction_figures
 from experiments.zoo.running import REPORTS, run
 from experiments.zoo.train_classifier import (
     ClassifierTraining,
@@ -34,6 +35,7 @@ from experiments.zoo.train_classifier import (
 )
 from experiments.zoo.train_encoder import EncoderSettings, EncoderTraining, delta_penalty
 from experiments.zoo.train_gan import GanSettings, GanTraining, path_lengths, r1_penalty
+from experiments.zoo.train_refiner import RefinerSettings, RefinerTraining, new_refiner
 from tempcons.models.discriminator import Discriminator
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.stylegan2 import Generator
@@ -221,6 +223,62 @@ def test_the_encoder_takes_two_steps_and_goes_on(few_faces, two_steps, adversari
     last = json.loads((two_steps.out / REPORTS).read_text().splitlines()[-1])
     assert last["psnr_db"] > 0 and last["sharpness_share_median"] > 0
     assert (two_steps.out / "encoder.safetensors").exists()
+
+
+def test_the_refiner_takes_two_steps_and_goes_on(few_faces, two_steps):
+    found = replace(few_faces, pictures=few_faces.pictures.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    settings = RefinerSettings(batch=4, test_pictures=8)
+    generator, _ = networks(size=32)
+    encoder = FaceEncoder(generator.n_latent, 16, head_channels=2)
+    fixed = {k: v.clone() for part in (generator, encoder) for k, v in part.state_dict().items()}
+    for expected in (2, 4):
+        refiner = new_refiner(encoder)
+        own, given = refiner.blocks.state_dict(), encoder.blocks.state_dict()
+        assert all(torch.equal(own[name], value) for name, value in given.items())
+        started = refiner.head.weight.detach().clone()
+        module = RefinerTraining(found, generator, encoder, refiner, settings)
+        run(module, two_steps, {})
+        assert int(module.taken) == expected
+        assert not torch.equal(started, refiner.head.weight)
+    after = {k: v for part in (generator, encoder) for k, v in part.state_dict().items()}
+    assert all(torch.equal(value, after[name]) for name, value in fixed.items())
+    last = json.loads((two_steps.out / REPORTS).read_text().splitlines()[-1])
+    assert {f"psnr_db_{passes}" for passes in (1, 2, 3)} <= set(last)
+    kept = read_encoder(two_steps.out / "refiner.safetensors", "refiner")
+    matrix = kept.head.weight @ kept.to_rank.weight
+    torch.testing.assert_close(matrix, module.average.head.weight, atol=1e-3, rtol=1e-3)
+
+
+def test_a_smaller_head_is_the_nearest_of_its_rank():
+    torch.manual_seed(0)
+    encoder = FaceEncoder(6, 16, head_channels=4)
+    encoder.latent_avg.normal_()
+    pictures = torch.rand(3, 3, 32, 32)
+    whole = encoder.with_head_of(1000)
+    assert whole.head_rank == 64  # 4 channels at 16 places
+    torch.testing.assert_close(whole(pictures), encoder(pictures), atol=1e-5, rtol=1e-4)
+    small = encoder.with_head_of(5)
+    assert small.config["head_rank"] == 5
+    left_out = small.head.weight @ small.to_rank.weight - encoder.head.weight
+    missing = torch.linalg.svdvals(encoder.head.weight)[5:]
+    torch.testing.assert_close(left_out.square().sum(), missing.square().sum())
+    torch.testing.assert_close(small.with_head_of(5)(pictures), small(pictures), atol=1e-5, rtol=1e-4)
+
+
+def test_what_the_refiner_learns_brings_codes_nearer(few_faces, two_steps):
+    found = replace(few_faces, pictures=few_faces.pictures.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    generator, _ = networks(size=32)
+    encoder = FaceEncoder(generator.n_latent, 16, head_channels=2)
+    # The rate rises slowly, and this is the very beginning.
+    settings = RefinerSettings(batch=8, rate=1e-2, test_pictures=8)
+    module = RefinerTraining(found, generator, encoder, new_refiner(encoder), settings)
+
+    def psnr(whole: torch.nn.Module) -> float:
+        return reconstruction_figures(whole, generator, found.testing, None)["psnr_db"]
+
+    run(module, replace(two_steps, steps=30), {})
+    found_db = psnr(module.refining(2)), psnr(encoder)
+    assert found_db[0] > found_db[1] + 1.0, found_db
 
 
 def test_the_classifier_takes_two_steps_and_judges_flips(few_faces, two_steps):

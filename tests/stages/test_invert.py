@@ -1,0 +1,95 @@
+"""Codes of a clip: a refining encoder's corrections are smoothed over time, scene by scene."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter1d
+from small_family import small_clip, small_family
+from tiny import SIZE, STYLE_DIM, tiny_generator
+from torch import Tensor, nn
+
+from tempcons.check import ConfigError
+from tempcons.family import Family
+from tempcons.media.frames import FrameStore
+from tempcons.models.face_encoder import FaceEncoder, RefiningEncoder
+from tempcons.stages.invert import InversionConfig, encode
+from tempcons.types import Aligned
+
+# Of the five frames; the third begins another scene.
+BRIGHTNESS, CUT = (10, 90, 240, 30, 160), 2
+
+
+class ByBrightness(nn.Module):
+    """Codes that are a picture's mean value everywhere."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        rows = tiny_generator().n_latent
+        return pictures.mean((1, 2, 3)).view(-1, 1, 1).expand(-1, rows, STYLE_DIM)
+
+
+def refining(passes: int = 2) -> RefiningEncoder:
+    torch.manual_seed(0)
+    generator = tiny_generator()
+    refiner = FaceEncoder(generator.n_latent, STYLE_DIM, head_channels=2, channels=6)
+    return RefiningEncoder(ByBrightness(), refiner, generator, passes).eval()
+
+
+def clip(encoder: nn.Module | None) -> tuple[Family, Aligned]:
+    family = replace(small_family(), encoder=encoder)
+    aligned = small_clip(family)[1]
+    frames = np.tile(np.array(BRIGHTNESS, np.uint8)[:, None, None, None], (1, SIZE, SIZE, 3))
+    return family, replace(aligned, frames=FrameStore(frames), cuts=(CUT,))
+
+
+@torch.no_grad()
+def test_every_pass_looks_at_what_the_codes_draw_by_now():
+    encoder, pictures = refining(2), torch.rand(2, 3, SIZE, SIZE) * 2 - 1
+    first = encoder.encoder(pictures)
+    once = first + encoder.change(pictures, first)
+    torch.testing.assert_close(encoder(pictures), once + encoder.change(pictures, once))
+    drawn = encoder.generator.synthesis(first, "none")
+    expected = encoder.refiner(torch.cat([pictures, 4 * (pictures - drawn)], 1))
+    torch.testing.assert_close(encoder.change(pictures, first), expected)
+
+
+def test_a_refining_encoder_passes_at_least_once():
+    with pytest.raises(ValueError, match="0 passes"):
+        refining(0)
+
+
+def test_without_smoothing_codes_are_those_of_each_frame():
+    encoder = refining()
+    family, aligned = clip(encoder)
+    with torch.no_grad():
+        expected = encoder(aligned.frames.pictures(slice(None)))
+    torch.testing.assert_close(encode(family, aligned, 0.0, batch=2), expected)
+
+
+@torch.no_grad()
+def test_corrections_are_smoothed_within_scenes_and_first_codes_are_not():
+    encoder = refining()
+    family, aligned = clip(encoder)
+    first, correction = encoder.corrected(aligned.frames.pictures(slice(None)))
+    scenes = correction.double().split([CUT, len(BRIGHTNESS) - CUT])
+    smooth = [gaussian_filter1d(scene.numpy(), 1.5, axis=0, mode="nearest") for scene in scenes]
+    expected = first + torch.from_numpy(np.concatenate(smooth)).float()
+    found = encode(family, aligned, 1.5, batch=2)
+    torch.testing.assert_close(found, expected)
+    assert (found - first - correction).abs().max() > 1e-3
+
+
+def test_other_encoders_have_nothing_to_smooth():
+    family, aligned = clip(ByBrightness())
+    assert torch.equal(encode(family, aligned, 1.0), encode(family, aligned, 0.0))
+
+
+def test_no_encoder_and_a_negative_width_are_refused():
+    family, aligned = clip(None)
+    with pytest.raises(ConfigError, match="without an encoder"):
+        encode(family, aligned, 1.0)
+    with pytest.raises(ConfigError, match=r"inversion\.correction_smoothing = -1"):
+        InversionConfig(correction_smoothing=-1.0)
