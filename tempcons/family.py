@@ -25,6 +25,8 @@ from tempcons.weights.assets import Asset, list_assets, load_asset, read_asset
 from tempcons.weights.build import LoadedEncoder
 from tempcons.weights.load import load_encoder, load_generator, load_raft, load_state_dict
 
+# The embedded encoder with its refiner, by the name of the inversion that uses it.
+REFINED = "refined"
 # alpha_interp as a share of the typical distance between a face's code and a sampled one, where it isn't set.
 TYPICAL_SHARE = 0.3
 # Kinds of official flow networks, and of LPIPS with the name of its trunk's weights.
@@ -105,7 +107,7 @@ class FamilyConfig:
         generator: name of the generator's weights.
         perceptual: "lite0", "lpips_alex", "lpips_vgg" or "lpips_squeeze".
         encoder: name of the encoder's weights (embedded).
-        refiner: name of the weights of the network that corrects its codes; null: not corrected (embedded).
+        refiner: name of the weights of the network that corrects its codes, for encoder "refined" (embedded).
         refiner_passes: how often it does.
         sampler: name of the code sampler's weights (embedded).
         encoders: names of the encoders' weights by inversion method (ffhq).
@@ -136,7 +138,7 @@ class FamilyConfig:
     def __post_init__(self) -> None:
         if self.refiner_passes < 1:
             found = f"family.refiner_passes = {self.refiner_passes}"
-            raise ConfigError("config", found, "1 or more; family.refiner=null corrects nothing")
+            raise ConfigError("config", found, "1 or more; inversion=encoder corrects nothing")
         if not self.crop_scale > 0:
             raise ConfigError("config", f"family.crop_scale = {self.crop_scale}", "it must be positive")
         if not 0 <= self.truncation <= 1:
@@ -302,25 +304,28 @@ def load_family(config: FamilyConfig, device: torch.device, encoder: str | None 
     """Load all networks of a family.
 
     Args:
-        encoder: the inversion's encoder, for families that have several.
+        encoder: the inversion's encoder, for families that have several; "refined" the embedded one's with
+            its refiner.
 
     Raises:
         ConfigError: unknown family or network kind.
         WeightsError: weights missing or damaged.
     """
     if config.name == "embedded":
-        return load_embedded(config, device)
+        return load_embedded(config, device, encoder)
     if config.name == "ffhq":
         return load_official(config, device, encoder)
     raise ConfigError("family", f"family = {config.name!r}", "known: embedded, ffhq")
 
 
-def load_embedded(config: FamilyConfig, device: torch.device) -> Family:
-    """The networks that come with the package."""
+def load_embedded(config: FamilyConfig, device: torch.device, encoder_name: str | None = None) -> Family:
+    """The networks that come with the package; the encoder with its refiner if it is called "refined"."""
     if config.encoder is None or config.sampler is None:
         raise ConfigError("family", "family.encoder or family.sampler is not set", "family=embedded has both")
     names = {"generator": config.generator, "encoder": config.encoder, "sampler": config.sampler}
-    if config.refiner is not None:
+    if encoder_name == REFINED:
+        if config.refiner is None:
+            raise ConfigError("family", "family.refiner is not set", "family=embedded has one")
         names["refiner"] = config.refiner
     files = {part: load_asset(name, part) for part, name in names.items()}
     generator = generator_from_asset(files["generator"])

@@ -165,7 +165,6 @@ def test_manifest(surprised):
     assert {w["name"] for w in manifest["weights"]} == {
         "generator",
         "encoder",
-        "refiner",
         "sampler",
         "direction_surprised",
     }

@@ -76,7 +76,7 @@ def test_an_edit_with_its_own_generator_refuses_pivotal_tuning():
 
 
 @refusals(
-    (["family=embedded", "inversion=e4e"], "e4e does not exist for family=embedded.*encoder, pti"),
+    (["family=embedded", "inversion=e4e"], "e4e does not exist for family=embedded.*encoder, refined, pti"),
     (["inversion=encoder"], "encoder does not exist for family=ffhq.*restyle_psp"),
     (["inversion.pivot=e4"], "inversion.pivot = 'e4'.*e4e"),
     (["inversion.passes=0"], "inversion.passes = 0"),

@@ -62,7 +62,6 @@ OTHER: dict[str, Any] = {
     "anchors.window": 3,
     "family.generator": "generator_2",
     "family.encoder": "encoder_2",
-    "family.refiner": "refiner_2",
     "family.sampler": "sampler_2",
     "family.perceptual": "lpips_alex",
     "family.truncation": 0.5,
@@ -76,6 +75,7 @@ OTHER: dict[str, Any] = {
     "family.second_flow.preset": "fast",
     "family.second_flow.weights": "raft-small",
     "inversion.name": "encoder",
+    "inversion.pivot": "refined",
     "inversion.passes": 3,
     "inversion.pivotal.schedule": "constant",
     "inversion.pivotal.stop_psnr_db": 30.0,
@@ -126,7 +126,9 @@ NOT_IN_A_KEY = {
     "family.flow.asset": "its hash is",
     "family.size": "of another family; the embedded one's is in its weights",
     "family.second_flow.asset": "its hash is",
-    "inversion.pivot": "the embedded family has one encoder",
+    "family.refiner": "of inversion=refined, and then its hash is",
+    "family.refiner_passes": "of inversion=refined",
+    "inversion.correction_smoothing": "of inversion=refined",
     "inversion.projection": "of another inversion",
     "clip.licence": "a note",
     "align.min_face_px": "a warning only",
@@ -170,9 +172,9 @@ class Base:
         return parse(config)
 
     def family(self, config: Config) -> Any:
-        key = repr(config.family)
+        key = repr((config.family, config.inversion.encoder))
         if key not in self.families:
-            self.families[key] = load_family(config.family, torch.device("cpu"))
+            self.families[key] = load_family(config.family, torch.device("cpu"), config.inversion.encoder)
         return self.families[key]
 
     def run(self, config: Config, store: type[Store]) -> None:
@@ -288,9 +290,7 @@ def test_a_setting_that_changes_results_changes_a_key(base, name):
         ("family.crop_scale", "align"),
         ("family.generator", "invert"),
         ("family.encoder", "invert"),
-        ("family.refiner", "invert"),
-        ("family.refiner_passes", "invert"),
-        ("inversion.correction_smoothing", "invert"),
+        ("inversion.pivot", "invert"),
         ("family.perceptual", "invert"),
         ("inversion.pivotal.lr", "invert"),
         ("seed", "invert"),

@@ -45,7 +45,7 @@ def family(*overrides: str) -> Any:
 def test_the_default_is_dis():
     found = family()
     assert isinstance(found.flow, DISFlow)
-    assert [record["kind"] for record in found.records] == ["generator", "encoder", "sampler", "refiner"]
+    assert [record["kind"] for record in found.records] == ["generator", "encoder", "sampler"]
 
 
 @pytest.mark.parametrize("by_path", [False, True])

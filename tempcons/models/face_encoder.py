@@ -106,10 +106,10 @@ class FaceEncoder(nn.Module):
     @torch.no_grad()
     def with_head_of(self, rank: int) -> FaceEncoder:
         """A copy whose head is the nearest matrix of a rank (Eckart and Young 1936)."""
-        matrix = self.head.weight @ self.to_rank.weight if self.head_rank else self.head.weight
+        own = self.state_dict()
+        matrix = own["head.weight"] @ own["to_rank.weight"] if self.head_rank else own["head.weight"]
         left, scale, right = torch.linalg.svd(matrix, full_matrices=False)
         root = scale[:rank].sqrt()
-        own = self.state_dict()
         own["head.weight"] = left[:, : len(root)] * root
         own["to_rank.weight"] = root[:, None] * right[: len(root)]
         small = FaceEncoder(**{**self.config, "head_rank": len(root)})

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tempcons.baselines.controls import smooth_codes
 from tempcons.check import ConfigError, check_number, near_names
-from tempcons.family import Family
+from tempcons.family import REFINED, Family
 from tempcons.media.frames import FrameStore
 from tempcons.models.face_encoder import RefiningEncoder
 from tempcons.models.stylegan2 import Generator
@@ -30,9 +30,9 @@ VERSION = 1
 OPTIMIZATION = "optimization"
 ENCODE_BATCH = 8
 ENCODERS = ("e4e", "restyle_psp", "restyle_e4e")
-METHODS = {"embedded": ("encoder", "pti"), "ffhq": ("pti", *ENCODERS, OPTIMIZATION)}
-# What tuning starts from; "encoder" is the family's only one.
-PIVOTS = {"embedded": ("encoder",), "ffhq": (*ENCODERS, OPTIMIZATION)}
+METHODS = {"embedded": ("encoder", REFINED, "pti"), "ffhq": ("pti", *ENCODERS, OPTIMIZATION)}
+# What tuning starts from.
+PIVOTS = {"embedded": ("encoder", REFINED), "ffhq": (*ENCODERS, OPTIMIZATION)}
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class InversionConfig:
     """How frames become codes.
 
     Attributes:
-        name: "encoder" (codes only), one of several encoders by name, "optimization", or "pti" (codes
-            as ``pivot`` says, then pivotal tuning).
+        name: "encoder" (codes only), "refined" (those, corrected), one of several encoders by name,
+            "optimization", or "pti" (codes as ``pivot`` says, then pivotal tuning).
         pivot: where the codes of "pti" come from.
-        correction_smoothing: sigma, in frames, of the Gaussian over time through which a refining encoder's
-            corrections go; 0: every frame's as it is. What they put right is who the person is and how
+        correction_smoothing: sigma, in frames, of the Gaussian over time through which the corrections of
+            "refined" go; 0: every frame's as it is. What they put right is who the person is and how
             the clip is lit, which stays; what changes from frame to frame is noise that flickers.
         passes: how often tuning sees the whole clip, in place of ``pivotal.steps``; null: as told there.
         pivotal: settings of the tuning.
@@ -84,8 +84,8 @@ class InversionConfig:
 
     @property
     def encoder(self) -> str | None:
-        """The encoder, by name, of families that have several."""
-        return self.source if self.source in ENCODERS else None
+        """The encoder, by name, where a family has several."""
+        return self.source if self.source in (*ENCODERS, REFINED) else None
 
     @property
     def regularised(self) -> bool:
@@ -99,6 +99,8 @@ class InversionConfig:
             values["pivot"] = self.pivot
         if self.passes is not None:
             values["passes"] = self.passes
+        if self.source == REFINED:
+            values["correction_smoothing"] = self.correction_smoothing
         if self.source == OPTIMIZATION:
             values["projection"] = asdict(self.projection)
         return values
@@ -123,8 +125,6 @@ def run(
     }
     if config.regularised:
         depends |= family.reads("sampling")
-    if isinstance(family.encoder, RefiningEncoder):
-        depends["correction_smoothing"] = config.correction_smoothing
 
     def make(folder: Path) -> dict[str, Any]:
         if config.source == OPTIMIZATION:

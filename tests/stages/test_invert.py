@@ -7,17 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from composed import parsed
 from scipy.ndimage import gaussian_filter1d
 from small_family import small_clip, small_family
 from tiny import SIZE, STYLE_DIM, tiny_generator
+from tiny_assets import write_assets
 from torch import Tensor, nn
 
 from tempcons.check import ConfigError
-from tempcons.family import Family
+from tempcons.family import Family, load_family
 from tempcons.media.frames import FrameStore
 from tempcons.models.face_encoder import FaceEncoder, RefiningEncoder
 from tempcons.stages.invert import InversionConfig, encode
 from tempcons.types import Aligned
+from tempcons.weights import assets
 
 # Of the five frames; the third begins another scene.
 BRIGHTNESS, CUT = (10, 90, 240, 30, 160), 2
@@ -85,6 +88,34 @@ def test_corrections_are_smoothed_within_scenes_and_first_codes_are_not():
 def test_other_encoders_have_nothing_to_smooth():
     family, aligned = clip(ByBrightness())
     assert torch.equal(encode(family, aligned, 1.0), encode(family, aligned, 0.0))
+
+
+@pytest.mark.parametrize("how", [{"name": "refined"}, {"name": "pti", "pivot": "refined"}])
+def test_the_key_of_corrected_codes_holds_how_they_are_smoothed(how):
+    config = InversionConfig(**how)
+    assert config.encoder == "refined"
+    assert config.depends() != replace(config, correction_smoothing=2.0).depends()
+    plain = InversionConfig()
+    assert plain.encoder is None
+    assert plain.depends() == replace(plain, correction_smoothing=2.0).depends()
+
+
+def test_the_key_of_corrected_codes_holds_the_refiner_and_its_passes(tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "ASSETS", write_assets(tmp_path / "assets"))
+    write_assets(tmp_path / "others", seed=1)
+
+    def networks(*overrides: str, encoder: str | None = "refined") -> dict:
+        return load_family(parsed(*overrides).family, torch.device("cpu"), encoder).depends["networks"]
+
+    told = [networks(), networks("family.refiner_passes=2"), networks(encoder=None)]
+    (tmp_path / "assets" / "refiner.safetensors").write_bytes(
+        (tmp_path / "others" / "refiner.safetensors").read_bytes()
+    )
+    told.append(networks())
+    assert len({str(each) for each in told}) == len(told)
+    assert told[2] == networks("family.refiner_passes=2", encoder=None)
+    with pytest.raises(ConfigError, match=r"family\.refiner is not set"):
+        networks("family.refiner=null")
 
 
 def test_no_encoder_and_a_negative_width_are_refused():
