@@ -18,7 +18,9 @@ from tempcons.check import ConfigError
 from tempcons.family import Family, load_family
 from tempcons.media.frames import FrameStore
 from tempcons.models.face_encoder import FaceEncoder, RefiningEncoder
-from tempcons.stages.invert import InversionConfig, encode
+from tempcons.stages.invert import InversionConfig, encode, run
+from tempcons.store.artefact import Store
+from tempcons.training.settings import PivotalConfig, TrainerConfig
 from tempcons.types import Aligned
 from tempcons.weights import assets
 
@@ -83,6 +85,25 @@ def test_corrections_are_smoothed_within_scenes_and_first_codes_are_not():
     found = encode(family, aligned, 1.5, batch=2)
     torch.testing.assert_close(found, expected)
     assert (found - first - correction).abs().max() > 1e-3
+
+
+def test_tuning_starts_from_the_corrected_codes(tmp_path):
+    family, aligned = clip(refining())
+    store = Store(tmp_path / "cache")
+    pivotal = PivotalConfig(steps=2, batch=2)
+    found = [
+        run(aligned, family, config, TrainerConfig("cpu"), store, 0)
+        for config in (
+            InversionConfig("refined"),
+            InversionConfig("pti", "refined", pivotal=pivotal),
+            InversionConfig("refined", correction_smoothing=0.0),
+        )
+    ]
+    assert torch.equal(found[0].codes, found[1].codes)
+    assert not torch.equal(found[0].codes, found[2].codes)
+    now, before = found[1].generator.state_dict(), found[0].generator.state_dict()
+    assert any(not torch.equal(value, before[name]) for name, value in now.items())
+    assert len({latents.key for latents in found}) == 3
 
 
 def test_other_encoders_have_nothing_to_smooth():
