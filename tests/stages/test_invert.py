@@ -111,6 +111,13 @@ def test_other_encoders_have_nothing_to_smooth():
     assert torch.equal(encode(family, aligned, 1.0), encode(family, aligned, 0.0))
 
 
+@pytest.mark.parametrize("told", ["inversion=refined", "inversion.pivot=refined"])
+def test_corrected_codes_are_asked_for_on_the_command_line(told):
+    config = parsed(told, "inversion.correction_smoothing=0.5").inversion
+    assert (config.encoder, config.correction_smoothing) == ("refined", 0.5)
+    assert parsed().inversion.encoder is None
+
+
 @pytest.mark.parametrize("how", [{"name": "refined"}, {"name": "pti", "pivot": "refined"}])
 def test_the_key_of_corrected_codes_holds_how_they_are_smoothed(how):
     config = InversionConfig(**how)
