@@ -40,7 +40,7 @@ def error(family: Family, pictures: Tensor) -> float:
 def test_every_pass_of_the_refiner_brings_unseen_frames_nearer():
     pictures = clip_frames(demo_clip(), 4, SIZE, FACE)
     cpu = torch.device("cpu")
-    families = [load_family(parsed().family, cpu, "encoder")]
+    families = [load_family(parsed().family, cpu)]
     for passes in (1, 2, 3):
         config = parsed("inversion=refined", f"family.refiner_passes={passes}")
         families.append(load_family(config.family, cpu, config.inversion.encoder))

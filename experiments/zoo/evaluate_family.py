@@ -29,6 +29,7 @@ from experiments.zoo.reconstruction import reconstruction_figures
 from experiments.zoo.train_classifier import flip_rate, read_classifier
 from experiments.zoo.train_gan import drawn_pictures, write_grid
 from tempcons.check import InputError
+from tempcons.family import FamilyConfig
 from tempcons.media.range import to_pictures
 from tempcons.metrics.sharpness import sharpness
 from tempcons.models.perceptual import Lite0Distance
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("--generator", type=Path, default=ASSETS / "generator.safetensors")
     parser.add_argument("--encoder", type=Path, default=ASSETS / "encoder.safetensors")
     parser.add_argument("--refiner", type=Path, help="of the encoder's codes; without: they stay as they are")
-    parser.add_argument("--passes", type=int, default=3, help="of the refiner")
+    parser.add_argument("--passes", type=int, default=FamilyConfig.refiner_passes, help="of the refiner")
     parser.add_argument("--classifier", type=Path)
     parser.add_argument("--directions", type=Path, default=ASSETS)
     parser.add_argument("--strength", type=float, default=2.0)

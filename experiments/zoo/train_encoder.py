@@ -45,13 +45,14 @@ from tempcons.weights.assets import ASSETS, save_asset
 
 
 @dataclass(frozen=True)
-class EncoderSettings:
-    """Settings of the training.
+class CodesSettings:
+    """Settings of every training of codes for a fixed generator.
 
     Attributes:
-        l1, l2, perceptual, delta, adversarial: weights of the losses.
+        batch: pictures in a step.
+        rate: highest learning rate.
+        l1, l2, perceptual: weights of the losses between picture and reconstruction.
         colour_weight: how much oftener a coloured picture is drawn than a gray one.
-        r1: gamma of the discriminator's gradient penalty.
         half_life: of the averaged weights, in pictures.
         test_pictures: of held-out persons in a report.
     """
@@ -61,12 +62,23 @@ class EncoderSettings:
     l1: float = 0.3
     l2: float = 6.0
     perceptual: float = 0.1
-    delta: float = 1e-3
-    adversarial: float = 0.0
     colour_weight: float = 4.0
-    r1: float = 1.0
     half_life: float = 10_000.0
     test_pictures: int = 512
+
+
+@dataclass(frozen=True)
+class EncoderSettings(CodesSettings):
+    """Settings of the encoder's training.
+
+    Attributes:
+        delta, adversarial: weights of its further losses.
+        r1: gamma of the discriminator's gradient penalty.
+    """
+
+    delta: float = 1e-3
+    adversarial: float = 0.0
+    r1: float = 1.0
 
 
 def delta_penalty(codes: Tensor) -> Tensor:
@@ -74,25 +86,20 @@ def delta_penalty(codes: Tensor) -> Tensor:
     return (codes - codes.mean(1, keepdim=True)).square().mean()
 
 
-class EncoderTraining(running.ZooModule):
-    """Encoder, its averaged copy, the fixed generator, and a discriminator where one is wanted."""
+class CodesTraining(running.ZooModule):
+    """A network that makes or corrects codes, its averaged copy, the fixed generator, and faces."""
 
     pictures: Tensor
     testing: Tensor
 
     def __init__(
-        self,
-        found: Faces,
-        generator: Generator,
-        encoder: FaceEncoder,
-        discriminator: Discriminator | None,
-        settings: EncoderSettings,
+        self, found: Faces, generator: Generator, encoder: FaceEncoder, settings: CodesSettings
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.settings = settings
         self.generator = generator.eval().requires_grad_(False)
-        self.encoder, self.discriminator = encoder, discriminator
+        self.encoder = encoder
         self.average = copy.deepcopy(encoder).eval().requires_grad_(False)
         self.distance = Lite0Distance() if settings.perceptual else None
         self.register_buffer("pictures", found.training, persistent=False)
@@ -103,11 +110,7 @@ class EncoderTraining(running.ZooModule):
         self.register_buffer("chance", weight / weight.sum(), persistent=False)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        rate = self.settings.rate
-        found: list[torch.optim.Optimizer] = [torch.optim.Adam(self.encoder.parameters(), rate, (0.9, 0.99))]
-        if self.discriminator is not None:
-            found.append(torch.optim.Adam(self.discriminator.parameters(), rate, (0.0, 0.99)))
-        return found
+        return [torch.optim.Adam(self.encoder.parameters(), self.settings.rate, (0.9, 0.99))]
 
     @torch.no_grad()
     def draw(self) -> Tensor:
@@ -128,22 +131,70 @@ class EncoderTraining(running.ZooModule):
         self.toggle_optimizer(optimisers[0])
         drawn = self.encoder_step(optimisers[0], real)
         self.untoggle_optimizer(optimisers[0])
-        if self.discriminator is not None:
-            self.toggle_optimizer(optimisers[1])
-            self.discriminator_step(optimisers[1], real, drawn)
-            self.untoggle_optimizer(optimisers[1])
+        self.after_step(optimisers[1:], real, drawn)
 
     def encoder_step(self, optimiser: Any, real: Tensor) -> Tensor:
-        """One step of the encoder; returns what it drew."""
+        """One step of the network on (B, 3, S, S) faces; returns what was drawn of them."""
+        raise NotImplementedError
+
+    def after_step(self, optimisers: list[Any], real: Tensor, drawn: Tensor) -> None:
+        """Steps of other networks, with their optimisers."""
+
+    def difference(self, drawn: Tensor, real: Tensor) -> Tensor:
+        """Weighted losses between (B, 3, S, S) reconstructions and faces, in single precision."""
+        wanted = self.settings
+        loss = wanted.l1 * F.l1_loss(drawn, real) + wanted.l2 * F.mse_loss(drawn, real)
+        if self.distance is not None:
+            loss = loss + wanted.perceptual * self.distance(drawn.clamp(-1, 1), real).mean()
+        return loss
+
+    def descend(self, optimiser: Any) -> None:
+        """A step of the network by its gradient, clipped; none where that is not finite."""
+        norm = torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+        if torch.isfinite(norm):
+            optimiser.step()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        batch = self.settings.batch * self.trainer.world_size
+        decay = running.average_decay(int(self.taken) + 1, self.settings.half_life / batch)
+        running.update_average(self.average, self.encoder, decay)
+
+
+class EncoderTraining(CodesTraining):
+    """The encoder, and a discriminator where one is wanted."""
+
+    settings: EncoderSettings
+
+    def __init__(
+        self,
+        found: Faces,
+        generator: Generator,
+        encoder: FaceEncoder,
+        discriminator: Discriminator | None,
+        settings: EncoderSettings,
+    ) -> None:
+        super().__init__(found, generator, encoder, settings)
+        self.discriminator = discriminator
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        found = super().configure_optimizers()
+        if self.discriminator is not None:
+            found.append(torch.optim.Adam(self.discriminator.parameters(), self.settings.rate, (0.0, 0.99)))
+        return found
+
+    def after_step(self, optimisers: list[Any], real: Tensor, drawn: Tensor) -> None:
+        for optimiser in optimisers:
+            self.toggle_optimizer(optimiser)
+            self.discriminator_step(optimiser, real, drawn)
+            self.untoggle_optimizer(optimiser)
+
+    def encoder_step(self, optimiser: Any, real: Tensor) -> Tensor:
         wanted = self.settings
         codes = self.encoder(real)
         drawn = self.generator.synthesis(codes, "none").float()
         with torch.autocast(self.device.type, enabled=False):
-            loss = wanted.l1 * F.l1_loss(drawn, real) + wanted.l2 * F.mse_loss(drawn, real)
             penalty = delta_penalty(codes.float())
-            loss = loss + wanted.delta * penalty
-            if self.distance is not None:
-                loss = loss + wanted.perceptual * self.distance(drawn.clamp(-1, 1), real).mean()
+            loss = self.difference(drawn, real) + wanted.delta * penalty
         if self.discriminator is not None:
             fooled = F.softplus(-self.discriminator(drawn).float()).mean()
             self.log("loss/fooled", fooled)
@@ -151,9 +202,7 @@ class EncoderTraining(running.ZooModule):
         self.log_dict({"loss": loss, "loss/delta": penalty, "share": self.share})
         optimiser.zero_grad()
         self.manual_backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
-        if torch.isfinite(norm):
-            optimiser.step()
+        self.descend(optimiser)
         return drawn.detach()
 
     def discriminator_step(self, optimiser: Any, real: Tensor, drawn: Tensor) -> None:
@@ -166,11 +215,6 @@ class EncoderTraining(running.ZooModule):
         optimiser.zero_grad()
         self.manual_backward(loss)
         optimiser.step()
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        batch = self.settings.batch * self.trainer.world_size
-        decay = running.average_decay(int(self.taken) + 1, self.settings.half_life / batch)
-        running.update_average(self.average, self.encoder, decay)
 
     @torch.no_grad()
     def report(self) -> dict[str, float]:

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.zoo import faces, running
 from experiments.zoo.faces import Faces, to_range
 from experiments.zoo.networks import LICENCE, read_encoder, read_generator
 from experiments.zoo.reconstruction import reconstruction_figures
-from experiments.zoo.train_encoder import EncoderSettings, EncoderTraining
+from experiments.zoo.train_encoder import CodesSettings, CodesTraining
 from experiments.zoo.train_gan import write_grid
 from tempcons.models.face_encoder import FaceEncoder, RefiningEncoder
 from tempcons.models.stylegan2 import Generator
@@ -33,12 +32,10 @@ from tempcons.weights.assets import ASSETS, save_asset
 # The head holds most of an encoder's weights; corrections need less of it, and less still once trained.
 HEAD_CHANNELS, KEPT_RANK = 40, 320
 START_SCALE = 0.1
-# Settings of :class:`EncoderSettings` that are not read here.
-OF_THE_ENCODER = ("delta", "adversarial", "r1")
 
 
 @dataclass(frozen=True)
-class RefinerSettings(EncoderSettings):
+class RefinerSettings(CodesSettings):
     """Settings of the training.
 
     Attributes:
@@ -63,8 +60,8 @@ def new_refiner(encoder: FaceEncoder) -> FaceEncoder:
     return refiner
 
 
-class RefinerTraining(EncoderTraining):
-    """The refiner is what :class:`EncoderTraining` trains and averages; the encoder is fixed."""
+class RefinerTraining(CodesTraining):
+    """The refiner is what :class:`CodesTraining` trains and averages; the encoder is fixed."""
 
     settings: RefinerSettings
 
@@ -76,7 +73,7 @@ class RefinerTraining(EncoderTraining):
         refiner: FaceEncoder,
         settings: RefinerSettings,
     ) -> None:
-        super().__init__(found, generator, refiner, None, settings)
+        super().__init__(found, generator, refiner, settings)
         self.first = encoder.eval().requires_grad_(False)
         # The whole generator follows its first tensor's layout; on a CPU a step takes a quarter less time so.
         start = self.generator.input.input
@@ -101,17 +98,12 @@ class RefinerTraining(EncoderTraining):
             change = whole.change(real, codes).float()
             drawn = self.generator.synthesis(codes + change, "none").float()
             with torch.autocast(self.device.type, enabled=False):
-                loss = wanted.l1 * F.l1_loss(drawn, real) + wanted.l2 * F.mse_loss(drawn, real)
-                loss = loss + wanted.change * change.square().mean()
-                if self.distance is not None:
-                    loss = loss + wanted.perceptual * self.distance(drawn.clamp(-1, 1), real).mean()
+                loss = self.difference(drawn, real) + wanted.change * change.square().mean()
             self.manual_backward(loss)
             codes = (codes + change).detach()
             self.log_dict({f"loss/{number}": loss, f"change/{number}": change.square().mean().sqrt()})
         self.log("share", self.share)
-        norm = torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
-        if torch.isfinite(norm):
-            optimiser.step()
+        self.descend(optimiser)
         return drawn.detach()
 
     @torch.no_grad()
@@ -145,7 +137,7 @@ def main() -> None:
     parser.add_argument("--generator", type=Path, default=ASSETS / "generator.safetensors")
     parser.add_argument("--encoder", type=Path, default=ASSETS / "encoder.safetensors")
     parser.add_argument("--refiner", type=Path, help="asset to start from; without: the encoder's trunk")
-    numbers = [name for name in RefinerSettings.__dataclass_fields__ if name not in OF_THE_ENCODER]
+    numbers = list(RefinerSettings.__dataclass_fields__)
     for name in numbers:
         default = getattr(RefinerSettings, name)
         parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)

@@ -105,7 +105,11 @@ class FaceEncoder(nn.Module):
 
     @torch.no_grad()
     def with_head_of(self, rank: int) -> FaceEncoder:
-        """A copy whose head is the nearest matrix of a rank (Eckart and Young 1936)."""
+        """A copy whose head is the nearest matrix of a rank, in squared difference (Eckart and Young 1936).
+
+        Args:
+            rank: of the copy's head, or the head's own where that is less.
+        """
         own = self.state_dict()
         matrix = own["head.weight"] @ own["to_rank.weight"] if self.head_rank else own["head.weight"]
         left, scale, right = torch.linalg.svd(matrix, full_matrices=False)

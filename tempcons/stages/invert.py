@@ -165,7 +165,10 @@ def encode(family: Family, aligned: Aligned, smoothing: float, batch: int = ENCO
     """(T, L, D) codes of aligned frames; a refining encoder's corrections are smoothed scene by scene.
 
     Args:
-        smoothing: sigma in frames.
+        smoothing: sigma in frames; only a refining encoder's corrections are smoothed.
+
+    Raises:
+        ConfigError: the family has no encoder.
     """
     if family.encoder is None:
         raise ConfigError("invert", f"family={family.name} was loaded without an encoder")
