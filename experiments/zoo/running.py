@@ -70,9 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser, total_minutes: float) -> None
     parser.add_argument("--report-minutes", type=float, default=2.0)
     parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu"))
     parser.add_argument("--devices", type=int, default=1)
-    parser.add_argument(
-        "--precision", default="32-true", help="32-true, or bf16-mixed"
-    )
+    parser.add_argument("--precision", default="32-true", help="32-true, or bf16-mixed")
     parser.add_argument("--wandb", default="offline", choices=("offline", "online", "disabled"))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
