@@ -12,14 +12,20 @@ from tempcons.training.schedule import SCHEDULES
 
 @dataclass(frozen=True)
 class PhaseHyper:
-    """Learning rate (Adam) and epochs of one phase; an epoch visits every pair once.
+    """Learning rates and epochs of one phase.
 
-    ``schedule``: "constant" (the paper), or "cosine": a short rise, then down to 0.
+    Attributes:
+        lr: of Adam.
+        epochs: an epoch visits every pair once.
+        schedule: "constant" (the paper), or "cosine": a short rise, then down to 0.
+        kernel_lr: of the convolutions' kernels, which then learn by Muon (training/muon.py); null: by Adam, at
+            ``lr``, like the rest. Phase 1 trains no convolutions.
     """
 
     lr: float
     epochs: int
     schedule: str = "constant"
+    kernel_lr: float | None = None
 
 
 # Without any of these there is nothing to learn.
@@ -97,10 +103,15 @@ class Hyper:
                 raise ConfigError(
                     "config", f"{name} has lr {phase.lr}, epochs {phase.epochs}", "lr > 0, epochs >= 0"
                 )
+            if phase.kernel_lr is not None and not 0 < phase.kernel_lr < math.inf:
+                raise ConfigError("config", f"{name}.kernel_lr = {phase.kernel_lr}", "positive, or null")
             if phase.schedule not in SCHEDULES:
                 raise ConfigError(
                     "config", f"{name}.schedule = {phase.schedule!r}", near_names(phase.schedule, SCHEDULES)
                 )
+        if self.phase1.kernel_lr is not None:
+            found = f"phase1.kernel_lr = {self.phase1.kernel_lr}, but phase 1 trains no convolutions"
+            raise ConfigError("config", found, "set phase1.lr, or phase2.kernel_lr")
         for name, values in {
             "target": ("direct", "consistent"),
             "pairs": ("anchor", "neighbour", "both"),

@@ -18,6 +18,7 @@ from tempcons.training.feature_cache import FeatureCache
 from tempcons.training.flow_masks import FlowMaskCallback
 from tempcons.training.hyper import Hyper, PhaseHyper
 from tempcons.training.mask_panels import MaskRecorder
+from tempcons.training.muon import Muon, with_kernels
 from tempcons.training.pairs import AnchorPairDataModule, Batch, StepPart
 from tempcons.training.schedule import scheduled
 from tempcons.training.trained_part import TrainedPart
@@ -190,11 +191,11 @@ class ConsistencyPhase(TrainedPart):
         return terms
 
     def optimiser(self, parameters: Iterable[nn.Parameter], own: PhaseHyper) -> Optimisers:
-        """Adam over a phase's parameters, at the rate and schedule of its recipe."""
-        adam = torch.optim.Adam(parameters, lr=own.lr)
+        """Adam over a phase's parameters, and Muon where told, at the rates and schedule of its recipe."""
+        optimiser = Muon(with_kernels(parameters, own.lr, own.kernel_lr), lr=own.lr)
         if own.schedule == "constant":
-            return adam
-        return scheduled(adam, int(self.trainer.estimated_stepping_batches), own.schedule)
+            return optimiser
+        return scheduled(optimiser, int(self.trainer.estimated_stepping_batches), own.schedule)
 
     def total(self, terms: dict[str, Tensor], pictures: Tensor) -> Tensor:
         """Sum of the terms, each logged as an epoch mean.

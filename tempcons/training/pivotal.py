@@ -17,6 +17,7 @@ from tempcons.media.frames import FrameStore
 from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
 from tempcons.training.feature_cache import FeatureCache
+from tempcons.training.muon import Muon, with_kernels
 from tempcons.training.pairs import EpochShuffle
 from tempcons.training.schedule import scheduled
 from tempcons.training.settings import PivotalConfig
@@ -112,8 +113,9 @@ class PivotalTuning(TrainedPart):
         styles = [p for name, p in trained.items() if ".modulation." in name]
         others = [p for name, p in trained.items() if ".modulation." not in name]
         rate, share = self.config.lr, self.config.modulation_rate
-        groups = [{"params": others, "lr": rate}, {"params": styles, "lr": share * rate}]
-        optimiser = torch.optim.Adam(groups, lr=rate, betas=(0.9, self.config.beta2))
+        groups = with_kernels(others, rate, self.config.kernel_lr)
+        groups.append({"params": styles, "lr": share * rate})
+        optimiser = Muon(groups, lr=rate, betas=(0.9, self.config.beta2))
         return scheduled(optimiser, self.config.steps, self.config.schedule)
 
 

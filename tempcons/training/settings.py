@@ -108,6 +108,8 @@ class PivotalConfig:
         steps: optimiser steps over the whole clip.
         batch: frames a step.
         lr: peak learning rate (Adam).
+        kernel_lr: of the convolutions' kernels, which then learn by Muon (training/muon.py); null: by Adam, at
+            ``lr``, like the rest.
         beta2: of Adam: over how many steps, about 1 / (1 - beta2), it averages the squared gradient.
         modulation_rate: of the layers that turn codes into styles, as a share of ``lr``.
         first_layer: the first synthesis convolution that learns, with the RGB outputs from there on; 0 is the
@@ -126,6 +128,7 @@ class PivotalConfig:
     steps: int = 400
     batch: int = 4
     lr: float = 3e-3
+    kernel_lr: float | None = None
     beta2: float = 0.999
     modulation_rate: float = 1.0
     first_layer: int = 0
@@ -144,6 +147,8 @@ class PivotalConfig:
         check_number("inversion.pivotal.first_layer", self.first_layer, 0)
         for name in ("lr", "modulation_rate"):
             check_number(f"inversion.pivotal.{name}", getattr(self, name), 0, above=True)
+        if self.kernel_lr is not None:
+            check_number("inversion.pivotal.kernel_lr", self.kernel_lr, 0, above=True)
         if not 0 < self.beta2 < 1:
             raise ConfigError("config", f"inversion.pivotal.beta2 = {self.beta2}", "between 0 and 1")
         for name in ("lambda_l2", "lambda_perceptual", "lambda_r", "lambda_r_l2", "lambda_r_perceptual"):

@@ -47,7 +47,9 @@ class SpeedConfig:
 
         def of(phase: PhaseHyper) -> PhaseHyper:
             epochs = max(1, round(self.epochs * phase.epochs)) if phase.epochs else 0
-            return replace(phase, lr=phase.lr * trainer.rate_factor, epochs=epochs)
+            factor, kernels = trainer.rate_factor, phase.kernel_lr
+            rates = {"lr": phase.lr * factor, "kernel_lr": None if kernels is None else kernels * factor}
+            return replace(phase, **rates, epochs=epochs)
 
         every = hyper.regularise_every * self.regularise_every
         return replace(hyper, regularise_every=every, phase1=of(hyper.phase1), phase2=of(hyper.phase2))
