@@ -45,6 +45,9 @@ def test_a_setting_by_itself_wins_over_the_preset():
 def test_several_pairs_a_step_raise_the_rate_by_the_rule():
     one, two = parsed("hardware=24gb"), parsed("hardware=80gb")
     assert two.hyper.phase2.lr == pytest.approx(one.hyper.phase2.lr * 2**0.5)
+    assert one.hyper.phase2.kernel_lr and two.hyper.phase2.kernel_lr == pytest.approx(
+        one.hyper.phase2.kernel_lr * 2**0.5
+    )
     assert two.comparison is not None and one.comparison is not None
     assert two.comparison.phase1.lr == pytest.approx(one.comparison.phase1.lr * 2**0.5)
 

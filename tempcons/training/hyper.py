@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tempcons.check import ConfigError, near_names
@@ -18,14 +18,19 @@ class PhaseHyper:
         lr: of Adam.
         epochs: an epoch visits every pair once.
         schedule: "constant" (the paper), or "cosine": a short rise, then down to 0.
-        kernel_lr: of the convolutions' kernels, which then learn by Muon (training/muon.py); null: by Adam, at
-            ``lr``, like the rest. Phase 1 trains no convolutions.
+        kernel_lr: of the convolutions' kernels, which then learn by Muon (training/muon.py); null: by
+            Adam, at ``lr``, like the rest. Phase 1 trains no convolutions.
     """
 
     lr: float
     epochs: int
     schedule: str = "constant"
     kernel_lr: float | None = None
+
+    def at(self, factor: float) -> PhaseHyper:
+        """The same with its learning rates times ``factor``."""
+        kernel_lr = None if self.kernel_lr is None else self.kernel_lr * factor
+        return replace(self, lr=self.lr * factor, kernel_lr=kernel_lr)
 
 
 # Without any of these there is nothing to learn.

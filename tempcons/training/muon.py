@@ -44,8 +44,8 @@ class Muon(torch.optim.Adam):
     """Adam, but for groups with ``momentum``: there Muon, on each kernel as an (O, I K K) matrix.
 
     Adam scales every weight by itself, so a step in a kernel follows the few directions in which
-    its gradients agree. Muon's step has all directions of the momentum at one strength, and a generator learns a
-    clip in half as many steps.
+    its gradients agree. Muon's step has all directions of the momentum at one strength, and a
+    generator learns a clip in half as many steps.
 
     ``torch.optim.Muon`` takes matrices only, and Lightning's own loop one optimiser.
 
@@ -78,7 +78,12 @@ class Muon(torch.optim.Adam):
         """One step of one kernel, in place; nothing where it has no gradient."""
         if parameter.grad is None:
             return
-        mean = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+        state = self.state[parameter]
+        if not state:
+            # Adam looks for a step wherever there is a state, when it goes on from a checkpoint.
+            state |= {"step": torch.tensor(0.0), "momentum": torch.zeros_like(parameter)}
+        state["step"] += 1
+        mean = state["momentum"]
         mean.lerp_(parameter.grad, 1 - momentum)
         # Nesterov's: the momentum as it will be after one more gradient like this.
         ahead = mean.lerp(parameter.grad, 1 - momentum)
@@ -97,7 +102,8 @@ def with_kernels(
         rate: of Adam.
         kernel_rate: of Muon; None: Adam takes the kernels too.
     """
-    kernels, others = [], []
+    kernels: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in parameters:
         (kernels if kernel_rate is not None and is_kernel(parameter) else others).append(parameter)
     groups: list[dict[str, Any]] = [{"params": others, "lr": rate}]

@@ -47,9 +47,7 @@ class SpeedConfig:
 
         def of(phase: PhaseHyper) -> PhaseHyper:
             epochs = max(1, round(self.epochs * phase.epochs)) if phase.epochs else 0
-            factor, kernels = trainer.rate_factor, phase.kernel_lr
-            rates = {"lr": phase.lr * factor, "kernel_lr": None if kernels is None else kernels * factor}
-            return replace(phase, **rates, epochs=epochs)
+            return replace(phase.at(trainer.rate_factor), epochs=epochs)
 
         every = hyper.regularise_every * self.regularise_every
         return replace(hyper, regularise_every=every, phase1=of(hyper.phase1), phase2=of(hyper.phase2))
