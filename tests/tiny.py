@@ -145,11 +145,12 @@ def hydra_config(overrides: list[str], config_name: str = "config") -> Any:
         return compose(config_name, overrides=overrides)
 
 
-def tiny_phase(kind: str) -> ConsistencyPhase:
-    """Phase 1 ("latent") or phase 2 ("generator"), in-domain, the same every time."""
+def tiny_phase(kind: str, **changes: Any) -> ConsistencyPhase:
+    """Phase 1 ("latent") or phase 2 ("generator"), in-domain, the same every time; changes of tiny_hyper."""
     edited = tiny_edited()
     torch.manual_seed(2)
     if kind == "latent":
         mapper = LevelsMapper(edited.generator.style_dim, edited.generator.n_latent, init="random")
-        return LatentMLPPhase(edited.generator, mapper, TinyDistance(), tiny_hyper(), True)
-    return GeneratorTunePhase(edited.generator, sample_codes, TinyDistance(), tiny_hyper(), True, 1.0)
+        return LatentMLPPhase(edited.generator, mapper, TinyDistance(), tiny_hyper(**changes), True)
+    hyper = tiny_hyper(**changes)
+    return GeneratorTunePhase(edited.generator, sample_codes, TinyDistance(), hyper, True, 1.0)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from tempcons.training.fit import discard_checkpoint, fit
 from tempcons.training.flow_masks import FlowMaskCallback
+from tempcons.training.hyper import PhaseHyper
 from tempcons.training.pairs import AnchorPairDataModule
 from tempcons.training.pivotal import PivotalConfig, PivotalTuning, frame_loader
 
@@ -45,8 +47,8 @@ class Stop(pl.Callback):
                 raise self.by
 
 
-def run(kind: str, folder: Path, stop: Stop | None = None) -> dict[str, Tensor]:
-    edited, phase = tiny_edited(), tiny_phase(kind)
+def run(kind: str, folder: Path, stop: Stop | None = None, **changes: Any) -> dict[str, Tensor]:
+    edited, phase = tiny_edited(), tiny_phase(kind, **changes)
     data = AnchorPairDataModule(edited, edited.codes, edited.frames, "both", seed=4)
     callbacks: list[pl.Callback] = [FlowMaskCallback(ZeroFlow(), SIZE, True)]
     fit(phase, data, folder, CPU, kind, epochs=EPOCHS, callbacks=callbacks + ([stop] if stop else []))
@@ -57,15 +59,22 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-@pytest.mark.parametrize("kind", ["latent", "generator"])
+BY_MUON = {"phase2": PhaseHyper(lr=1e-3, epochs=2, kernel_lr=1e-2)}
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("latent", {}), ("generator", {}), ("generator", BY_MUON)])
 @pytest.mark.parametrize("by", [KeyboardInterrupt, RuntimeError])
-def test_stopped_fit_ends_like_an_unbroken_one(tmp_path, kind, by):
-    unbroken = run(kind, tmp_path / "unbroken")
+def test_stopped_fit_ends_like_an_unbroken_one(tmp_path, kind, changes, by):
+    unbroken = run(kind, tmp_path / "unbroken", **changes)
     with pytest.raises(by):
-        run(kind, tmp_path / "broken", Stop(2, by))
+        run(kind, tmp_path / "broken", Stop(2, by), **changes)
     checkpoint = tmp_path / "broken" / "last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["epoch"] == 1
-    assert equal(run(kind, tmp_path / "broken"), unbroken)
+    assert equal(run(kind, tmp_path / "broken", **changes), unbroken)
+
+
+def test_kernels_by_muon_are_another_fit(tmp_path):
+    assert not equal(run("generator", tmp_path / "a"), run("generator", tmp_path / "b", **BY_MUON))
 
 
 def test_ctrl_c_is_heard_again_after_a_stopped_fit(tmp_path):
@@ -127,9 +136,10 @@ def test_checkpoints_hold_only_what_changes(tmp_path):
         assert state and all(name.startswith(prefix) for name in state)
 
 
-def test_pivotal_tuning_resumes_and_learns_the_clip(tmp_path):
+@pytest.mark.parametrize("kernel_lr", [None, 0.02])
+def test_pivotal_tuning_resumes_and_learns_the_clip(tmp_path, kernel_lr):
     edited = tiny_edited()
-    config = PivotalConfig(steps=60, batch=2, lr=5e-3, lambda_perceptual=0.01)
+    config = PivotalConfig(steps=60, batch=2, lr=5e-3, kernel_lr=kernel_lr, lambda_perceptual=0.01)
 
     def tune(folder: Path, stop: Stop | None = None) -> PivotalTuning:
         module = PivotalTuning(edited.generator, TinyDistance(), config)
