@@ -59,7 +59,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-BY_MUON = {"phase2": PhaseHyper(lr=1e-3, epochs=2, kernel_lr=1e-2)}
+BY_MUON: dict[str, Any] = {"phase2": PhaseHyper(lr=1e-3, epochs=2, kernel_lr=1e-2)}
 
 
 @pytest.mark.parametrize(("kind", "changes"), [("latent", {}), ("generator", {}), ("generator", BY_MUON)])
