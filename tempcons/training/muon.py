@@ -45,7 +45,7 @@ class Muon(torch.optim.Adam):
 
     Adam scales every weight by itself, so a step in a kernel follows the few directions in which
     its gradients agree. Muon's step has all directions of the momentum at one strength, and a
-    generator learns a clip in half as many steps.
+    generator comes nearer to a clip in as many steps (docs/speed.md).
 
     ``torch.optim.Muon`` takes matrices only, and Lightning's own loop one optimiser.
 
@@ -98,7 +98,7 @@ def with_kernels(
     """Groups for :class:`Muon`: kernels by Muon at ``kernel_rate``, all else by Adam at ``rate``.
 
     Args:
-        parameters: of a generator.
+        parameters: of a generator; kernels are those that :func:`is_kernel` tells.
         rate: of Adam.
         kernel_rate: of Muon; None: Adam takes the kernels too.
     """

@@ -112,7 +112,7 @@ def test_kernels_are_a_generators_convolutions_of_more_than_a_pixel():
     assert is_kernel(torch.zeros(1, WIDEST, 8, 3, 3)) and not is_kernel(torch.zeros(1, WIDEST + 1, 8, 3, 3))
 
 
-def test_where_directions_differ_in_strength_it_needs_fewer_steps_than_adam():
+def test_where_directions_differ_in_strength_it_comes_nearer_than_adam_in_as_many_steps():
     """What it is there for: the weak directions of a kernel are learnt at once with the strong ones."""
     random = torch.Generator().manual_seed(5)
     wanted = torch.randn(1, 8, 4, 3, 3, generator=random)
