@@ -5,7 +5,9 @@
 
 On held-out persons' neutral faces, as encoder and generator draw them: how many of those that the classifier
 does not take for the emotion it does after the edit, the cosine of identity embeddings before and after, and
-the perceptual distance. ``--clip``, a folder of the stage "invert" in the cache, adds the same for the frames
+the perceptual distance. Of things that are drawn on a face (``--edits eyeglasses beard``, which need no
+classifier) the latter two; fitted to a clip as users have them, with ``--override edit.refine=0`` as they
+were learned. ``--clip``, a folder of the stage "invert" in the cache, adds the same for the frames
 of a clip and its tuned generator, and a picture. A classifier that an edit was trained against is no judge.
 """
 
@@ -25,6 +27,7 @@ from experiments.composed import change_of, composed
 from experiments.zoo import faces
 from experiments.zoo.evaluate_family import EMOTION_OF
 from experiments.zoo.faces import to_range
+from experiments.zoo.props import PROPS
 from experiments.zoo.train_classifier import EMOTIONS, EmotionNetwork, flip_rate, read_classifier
 from experiments.zoo.train_gan import write_grid
 from experiments.zoo.train_identity import IdentityNetwork, read_identity
@@ -37,6 +40,7 @@ from tempcons.stages.invert import load_generator
 from tempcons.weights.assets import load_state
 
 SHOWN, BATCH = 10, 32
+JUDGED = sorted({*EMOTION_OF, *PROPS})
 
 
 def drawn(generator: Generator, codes: Tensor) -> Tensor:
@@ -50,20 +54,19 @@ def in_parts(network: Any, *pictures: Tensor) -> Tensor:
 
 
 def figures(
-    before: Tensor,
-    after: Tensor,
-    emotion: str,
-    judge: EmotionNetwork,
-    identity: IdentityNetwork,
-    distance: FeatureDistance,
+    before: Tensor, after: Tensor, identity: IdentityNetwork, distance: FeatureDistance
 ) -> dict[str, float]:
-    """Of pictures before and after an edit: flips, identity kept, and perceptual distance."""
-    far = in_parts(distance, after, before)
-    kept = F.cosine_similarity(in_parts(identity, before), in_parts(identity, after))
+    """Of pictures before and after an edit: identity kept, and perceptual distance."""
+    far = in_parts(distance, after, before).mean()
+    kept = F.cosine_similarity(in_parts(identity, before), in_parts(identity, after)).mean()
+    return {"identity_kept": round(kept.item(), 4), "distance": round(far.item(), 4)}
+
+
+def emotion_figures(before: Tensor, after: Tensor, emotion: str, judge: EmotionNetwork) -> dict[str, float]:
+    """Of pictures before and after an edit: flips, and how probable the emotion is after."""
     probable = in_parts(judge, after).softmax(1)[:, EMOTIONS.index(emotion)]
-    found = flip_rate(judge, before, after, emotion)
-    found |= {"probability": probable.mean().item(), "identity_kept": kept.mean().item()}
-    return {k: round(v, 4) for k, v in (found | {"distance": far.mean().item()}).items()}
+    found = flip_rate(judge, before, after, emotion) | {"probability": probable.mean().item()}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def sources(args: argparse.Namespace, family: Family) -> dict[str, tuple[Generator, Tensor]]:
@@ -91,9 +94,9 @@ def sources(args: argparse.Namespace, family: Family) -> dict[str, tuple[Generat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     faces.add_arguments(parser)
-    parser.add_argument("--classifier", type=Path, required=True)
+    parser.add_argument("--classifier", type=Path, help="for edits of an emotion")
     parser.add_argument("--identity", type=Path, required=True)
-    parser.add_argument("--edits", nargs="+", default=sorted(EMOTION_OF), choices=sorted(EMOTION_OF))
+    parser.add_argument("--edits", nargs="+", default=sorted(EMOTION_OF), choices=JUDGED)
     parser.add_argument("--override", nargs="*", default=[], help="of the configuration: edit.strength=1.5")
     parser.add_argument("--clip", type=Path, help="folder with a clip's codes.safetensors and generator")
     parser.add_argument("--clip-only", action="store_true", help="leave the held-out faces out")
@@ -101,9 +104,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    if args.classifier is None and not EMOTION_OF.keys().isdisjoint(args.edits):
+        parser.error("--classifier is needed to judge edits of an emotion")
     torch.set_num_threads(args.threads)
     family = load_family(composed().family, torch.device("cpu"))
-    judge, identity = read_classifier(args.classifier), read_identity(args.identity)
+    judge = None if args.classifier is None else read_classifier(args.classifier)
+    identity = read_identity(args.identity)
     args.out.mkdir(parents=True, exist_ok=True)
     table: dict[str, Any] = {}
     for place, (generator, codes) in sources(args, family).items():
@@ -115,7 +121,10 @@ def main() -> None:
             moved, edited = apply_all([change_of(name, family, *args.override)], codes, generator)
             after = drawn(edited, moved)
             rows.append(after[shown])
-            table[place][name] = figures(before, after, EMOTION_OF[name], judge, identity, family.perceptual)
+            found = figures(before, after, identity, family.perceptual)
+            if judge is not None and name in EMOTION_OF:
+                found = emotion_figures(before, after, EMOTION_OF[name], judge) | found
+            table[place][name] = found
         write_grid(torch.cat(rows), len(rows), args.out / f"{place}.png")
     (args.out / "edits.json").write_text(json.dumps(table, indent=2))
     print(json.dumps(table, indent=2))

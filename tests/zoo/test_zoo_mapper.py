@@ -155,12 +155,17 @@ def test_identity_is_fitted_and_the_table_written(face_folder, tmp_path, monkeyp
     move = Change([], move=torch.ones_like)
     monkeypatch.setattr(evaluate_edits, "change_of", lambda *_: move)
     more = [f"--classifier={tmp_path}/judge.safetensors", f"--identity={tmp_path}/identity.safetensors"]
-    monkeypatch.setattr(
-        sys, "argv", ["script", *told, *more, f"--clip={clip}", f"--out={tmp_path}/out", "--edits", "happy"]
-    )
+    place = [f"--clip={clip}", f"--out={tmp_path}/out"]
+    edits = ["--edits", "happy", "beard"]
+    monkeypatch.setattr(sys, "argv", ["script", *told, *more[1:], *place, *edits])
+    with pytest.raises(SystemExit):
+        evaluate_edits.main()
+    monkeypatch.setattr(sys, "argv", ["script", *told, *more, *place, *edits])
     evaluate_edits.main()
     table = json.loads((tmp_path / "out" / "edits.json").read_text())
     assert table["clip"]["pictures"] == 3 and table["held_out"]["pictures"] > 0
     for place in ("held_out", "clip"):
-        assert -1 <= table[place]["happy"]["identity_kept"] < 1 and table[place]["happy"]["distance"] > 0
+        for found in (table[place]["happy"], table[place]["beard"]):
+            assert -1 <= found["identity_kept"] < 1 and found["distance"] > 0
+        assert "flip_rate" in table[place]["happy"] and "flip_rate" not in table[place]["beard"]
         assert (tmp_path / "out" / f"{place}.png").exists()
