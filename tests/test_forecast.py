@@ -78,11 +78,16 @@ def test_without_a_cache_all_stages_are_to_do_and_nothing_is_written(told, setti
 
 
 def test_fitting_an_edit_to_the_clip_takes_its_time(told):
-    plain, fitted = (
-        {step.stage: cost.seconds for step, cost in told("edit=eyeglasses", f"edit.refine={steps}")[0]}
-        for steps in (0, 6000)
+    plain, fitted, learned = (
+        {
+            step.stage: cost.seconds
+            for step, cost in told(
+                "edit=eyeglasses", f"edit.refine={steps}", f"edit.refine_generator={learns}"
+            )[0]
+        }
+        for steps, learns in ((0, 0), (6000, 0), (0, 6000))
     )
-    assert fitted["edit"] > 20 * plain["edit"]
+    assert fitted["edit"] > 20 * plain["edit"] and learned["edit"] > 20 * plain["edit"]
 
 
 def test_full_frames_and_other_methods_have_their_stages(told):

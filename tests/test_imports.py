@@ -21,6 +21,7 @@ LAYERS = {
     "tempcons.progress": 2,
     "tempcons.resolvers": 2,
     "tempcons.store": 2,
+    "tempcons.muon": 2,
     "tempcons.media": 3,
     "tempcons.geometry": 3,
     "tempcons.models": 4,

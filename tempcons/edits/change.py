@@ -13,7 +13,7 @@ from torch import Tensor
 from tempcons.check import ConfigError, WeightsError
 from tempcons.edits.config import STYLE_CLIP, EditConfig, EditSource
 from tempcons.edits.directions import load_array, load_direction, load_ganspace, on_rows, sefa_directions
-from tempcons.edits.refine import FITS, refined
+from tempcons.edits.refine import FITS, FittedEdit, refined
 from tempcons.edits.style_space import global_direction, shift_styles, style_spread
 from tempcons.models.latent_transformer import EDITED_ROWS
 from tempcons.models.mapper import LevelsMapper
@@ -33,7 +33,7 @@ class Change:
     Attributes:
         records: name, kind, sha256, licence and card of every file read.
         move: codes (T, L, D) to what is added to them; None leaves the codes.
-        fit: the same, from the codes and the clip's generator, in place of ``move``.
+        fit: codes and the clip's generator to what is added to both, in place of ``move``.
         adapt: the clip's generator to the edited one, a new one; None leaves the generator.
         like: has the shape of the edited generator; None: of the clip's.
     """
@@ -42,7 +42,7 @@ class Change:
     move: Callable[[Tensor], Tensor] | None = None
     adapt: Callable[[Generator], Generator] | None = None
     like: Generator | None = None
-    fit: Callable[[Tensor, Generator], Tensor] | None = None
+    fit: Callable[[Tensor, Generator], FittedEdit] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ def apply_all(changes: Sequence[Change], codes: Tensor, generator: Generator) ->
     moved, clips = codes, generator
     for change in changes:
         if change.fit is not None:
-            moved = moved + change.fit(codes, clips)
+            fitted = change.fit(codes, clips)
+            moved = moved + fitted.offset
+            generator = with_added(generator, fitted.weights)
         elif change.move is not None:
             moved = moved + change.move(codes)
         if change.adapt is not None:
@@ -98,6 +100,17 @@ def apply_difference(generator: Generator, asset: Asset, strength: float) -> Gen
     for name, value in asset.tensors.items():
         state[name] += strength * (value - state[name] if name in replaced else value)
     return adapted
+
+
+def with_added(generator: Generator, weights: dict[str, Tensor]) -> Generator:
+    """A copy with something added to weights, by name; the generator itself for nothing."""
+    if not weights:
+        return generator
+    changed = copy.deepcopy(generator)
+    state = changed.state_dict()
+    for name, value in weights.items():
+        state[name] += value
+    return changed
 
 
 def blend(base: Generator, adapted: Generator, strength: float) -> Generator:
@@ -168,11 +181,14 @@ def _sefa(wanted: Wanted) -> Change:
 def _embedded_direction(wanted: Wanted) -> Change:
     asset = load_asset(wanted.source.weights, "direction")
     direction = on_rows(asset.tensors["direction"], wanted.config.rows)
-    change, steps = along(direction, [asset.record], wanted.strength), wanted.config.refine
-    if not steps:
+    change = along(direction, [asset.record], wanted.strength)
+    steps, generator_steps = wanted.config.refine, wanted.config.refine_generator
+    if not steps and not generator_steps:
         return change
     move, fit = wanted.strength * direction, FITS[wanted.config.refine_as]
-    return replace(change, fit=lambda codes, tuned: refined(move, codes, tuned, wanted.base, steps, fit))
+    return replace(
+        change, fit=lambda codes, tuned: refined(move, codes, tuned, wanted.base, steps, fit, generator_steps)
+    )
 
 
 def _embedded_mapper(wanted: Wanted) -> Change:

@@ -112,6 +112,9 @@ class EditConfig:
             direction as it is. Edits of other kinds have none.
         refine_as: whether it is an "expression" or a "thing" that is put on the face (edits/refine.py).
         refines: the usual steps of it by family; ``refine`` refers to them.
+        refine_generator: steps in which the clip's generator then learns the edit too, in a copy; 0: it
+            stays as it is.
+        refine_generators: the usual steps of it by family; ``refine_generator`` refers to them.
         source, target: what edits by text go from and to.
         threshold: style channels of smaller relevance to a text stay.
         training: of kind "text".
@@ -131,6 +134,8 @@ class EditConfig:
     refine: int = 0
     refine_as: str = "expression"
     refines: dict[str, int] = field(default_factory=dict)
+    refine_generator: int = 0
+    refine_generators: dict[str, int] = field(default_factory=dict)
     source: str | None = None
     target: str | None = None
     threshold: float = 0.1
@@ -143,6 +148,7 @@ class EditConfig:
         check_number("edit.strength", self.strength)
         check_number("edit.component", self.component, 0)
         check_number("edit.refine", self.refine, 0)
+        check_number("edit.refine_generator", self.refine_generator, 0)
         if self.refine_as not in FITS:
             raise ConfigError(
                 "config", f"edit.refine_as = {self.refine_as!r}", near_names(self.refine_as, FITS)
@@ -155,6 +161,12 @@ class EditConfig:
     def parts(self) -> list[EditConfig]:
         """The edits to apply: this one, or those of a stack; changes of the generator come first."""
         return sorted(self.layers.values(), key=lambda e: (e.domain == "in", e.name)) or [self]
+
+    @property
+    def fitting(self) -> str:
+        """The setting that has the edit fitted to the clip, as it is written; empty where none does."""
+        told = {"refine": self.refine, "refine_generator": self.refine_generator}
+        return next((f"edit.{name}={steps}" for name, steps in told.items() if steps), "")
 
     def source_in(self, family: str) -> EditSource:
         """The source of a single edit for a family.
@@ -176,11 +188,11 @@ class EditConfig:
                 f"{self.name} is a {source.kind} but edit.domain={self.domain}",
                 f"a {source.kind} edit is domain={fits[source.kind]}",
             )
-        if self.refine and (family, source.kind) != ("embedded", "direction"):
+        if self.fitting and (family, source.kind) != ("embedded", "direction"):
             raise ConfigError(
                 "edit",
-                f"edit.refine={self.refine} has nothing to fit: {source.kind} of family={family}",
-                "edit.refine=0; directions of family=embedded alone are fitted to the clip's generator",
+                f"{self.fitting} has nothing to fit: {source.kind} of family={family}",
+                "set it to 0; directions of family=embedded alone are fitted to the clip's generator",
             )
         if source.kind in OWN_FILES and not Path(source.weights).is_file():
             raise ConfigError(
@@ -217,8 +229,8 @@ class EditConfig:
 
         Nor may the stack be refined, which its edits are one by one.
         """
-        if self.refine:
-            what = f"edit.refine={self.refine} for several edits at once"
+        if self.fitting:
+            what = f"{self.fitting} for several edits at once"
             raise ConfigError("edit", what, "edit.layers.NAME.refine=N refines one of them")
         swaps = [part.name for part in self.parts if part.domain == "out"]
         if len(swaps) > 1:

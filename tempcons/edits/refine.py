@@ -11,21 +11,30 @@ tuned one draws that:
 with G the family's generator, G_t the clip's, d the direction times its strength, and m in [0, 1] where G's
 picture changes. How much of a change counts, and whether what doesn't (a shade of the whole face) is wanted
 too (s), goes by the kind of edit: an expression changes all of a face a little, a thing that is put on it a
-part of it much. Only codes move; the clip's generator stays as it is.
+part of it much.
+
+One offset for all frames can't draw a thing and leave the rest as it is: it takes the clip's own detail with
+it. So a copy of the clip's generator may learn, after the offset, to draw what is wanted at the moved codes,
+in the way of pivotal tuning. The edit is that copy then, and the offset.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tempcons.models.stylegan2 import Generator
+from tempcons.muon import Muon, with_kernels
 
 BATCH = 4  # frames a step
+# Of the generator: the layers that learn (16 px and above), and the rates of Adam and, for kernels, of Muon.
+FIRST_LAYER, RATE, KERNEL_RATE, BETAS = 3, 1e-3, 0.0135, (0.9, 0.9)
 
 
 @dataclass(frozen=True)
@@ -94,49 +103,121 @@ def transfer_error(drawn: Tensor, wanted: Tensor, share: Tensor, fit: Fit) -> Te
     return ((1 - share) * kept + fit.weight * share * changed).mean()
 
 
+class Goal(NamedTuple):
+    """What is wanted at codes (T, L, D): pictures (T, 3, H, W), and shares (T, 1, H, W) of the edit."""
+
+    codes: Tensor
+    wanted: Tensor
+    share: Tensor
+
+
+class FittedEdit(NamedTuple):
+    """An edit fitted to a clip: offset (L, D) of the codes, and what is added to its generator's weights."""
+
+    offset: Tensor
+    weights: dict[str, Tensor]
+
+
 def refined(
-    direction: Tensor, codes: Tensor, tuned: Generator, base: Generator, steps: int, fit: Fit
-) -> Tensor:
-    """(L, D) offset with which the clip's generator draws what the direction makes of the family's.
+    direction: Tensor,
+    codes: Tensor,
+    tuned: Generator,
+    base: Generator,
+    steps: int,
+    fit: Fit,
+    generator_steps: int = 0,
+) -> FittedEdit:
+    """How the clip's generator draws what the direction makes of the family's.
 
     Args:
         direction: (L, D), the strength included; rows of zeros stay zero.
         codes: (T, L, D) of the clip.
-        tuned: the clip's generator.
+        tuned: the clip's generator; stays as it is.
         base: the family's generator.
-        steps: of Adam.
+        steps: of Adam, for the offset; 0: the direction as it is.
         fit: for the kind of edit.
+        generator_steps: in which a copy of the clip's generator then learns it too; 0: no weights change.
     """
     random = torch.Generator().manual_seed(0)
-    used, chosen = torch.randint(len(codes), (steps, BATCH), generator=random).unique(return_inverse=True)
-    codes = codes[used]
-    wanted, share = goals(direction, codes, tuned, base, fit)
+    looked_at = torch.randint(len(codes), (steps + generator_steps, BATCH), generator=random)
+    used, chosen = looked_at.unique(return_inverse=True)
+    goal = goal_at(direction, codes[used], tuned, base, fit)
+    offset = fitted_offset(direction, goal, tuned, chosen[:steps], fit)
+    return FittedEdit(offset, fitted_weights(offset, goal, tuned, chosen[steps:], fit))
+
+
+def fitted_offset(direction: Tensor, goal: Goal, tuned: Generator, chosen: Tensor, fit: Fit) -> Tensor:
+    """(L, D) offset with which the generator comes nearest to the goal, from the direction on.
+
+    Args:
+        chosen: (S, B) which of the goal's codes each step looks at.
+    """
     rows = len(direction) if fit.finer_rows else len(direction) // 2
     free = direction.any(1, keepdim=True) & (torch.arange(len(direction)) < rows)[:, None]
     offset = direction.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([offset])
     for step, some in enumerate(chosen):
         for group in optimiser.param_groups:
-            group["lr"] = fit.rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-        with torch.enable_grad():
-            drawn = tuned.synthesis(codes[some] + offset, "none")
-            error = transfer_error(drawn, wanted[some], share[some], fit)
-        offset.grad = torch.autograd.grad(error, offset)[0] * free
+            group["lr"] = fit.rate * falling(step, len(chosen))
+        offset.grad = torch.autograd.grad(goal_error(tuned, offset, goal, some, fit), offset)[0] * free
         optimiser.step()
     return offset.detach()
 
 
+def fitted_weights(
+    offset: Tensor, goal: Goal, tuned: Generator, chosen: Tensor, fit: Fit
+) -> dict[str, Tensor]:
+    """What is added to the generator's weights, by name, so that it draws the goal; nothing without steps.
+
+    Args:
+        chosen: (S, B) which of the goal's codes each step looks at.
+    """
+    if not len(chosen):
+        return {}
+    learns = copy.deepcopy(tuned).requires_grad_(False)
+    free = [p.requires_grad_(True) for p in learns.layer_parameters(FIRST_LAYER)]
+    optimiser = Muon(with_kernels(free, RATE, KERNEL_RATE), lr=RATE, betas=BETAS)
+    highest = [group["lr"] for group in optimiser.param_groups]
+    for step, some in enumerate(chosen):
+        for group, rate in zip(optimiser.param_groups, highest, strict=True):
+            group["lr"] = rate * falling(step, len(chosen))
+        error = squared_goal_error(learns, offset, goal, some, fit)
+        gradients = torch.autograd.grad(error, free, materialize_grads=True)
+        for parameter, gradient in zip(free, gradients, strict=True):
+            parameter.grad = gradient
+        optimiser.step()
+    before = tuned.state_dict()
+    return {n: p.detach() - before[n] for n, p in learns.named_parameters() if p.requires_grad}
+
+
+def falling(step: int, steps: int) -> float:
+    """Share of the highest rate, along a cosine."""
+    return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def goal_error(generator: Generator, offset: Tensor, goal: Goal, some: Tensor, fit: Fit) -> Tensor:
+    """:func:`transfer_error` of what the generator draws at the goal's codes ``some``, moved."""
+    with torch.enable_grad():
+        drawn = generator.synthesis(goal.codes[some] + offset, "none")
+        return transfer_error(drawn, goal.wanted[some], goal.share[some], fit)
+
+
+def squared_goal_error(generator: Generator, offset: Tensor, goal: Goal, some: Tensor, fit: Fit) -> Tensor:
+    """Mean squared error of the same, weighted alike: eyes behind glasses come back first by it."""
+    with torch.enable_grad():
+        error = generator.synthesis(goal.codes[some] + offset, "none") - goal.wanted[some]
+        return ((1 + (fit.weight - 1) * goal.share[some]) * error.square()).mean()
+
+
 @torch.no_grad()
-def goals(
-    direction: Tensor, codes: Tensor, tuned: Generator, base: Generator, fit: Fit
-) -> tuple[Tensor, Tensor]:
-    """What is wanted of every code (T, L, D), once: pictures (T, 3, H, W) and shares (T, 1, H, W)."""
+def goal_at(direction: Tensor, codes: Tensor, tuned: Generator, base: Generator, fit: Fit) -> Goal:
+    """What is wanted of every code (T, L, D), once."""
     wanted, shares = [], []
     for some in codes.split(BATCH):
         edited, plain = draw(base, some + direction), draw(base, some)
         shares.append(changed_share(edited, plain, fit))
         wanted.append(transferred(edited, plain, draw(tuned, some), shares[-1], fit.rest))
-    return torch.cat(wanted), torch.cat(shares)
+    return Goal(codes, torch.cat(wanted), torch.cat(shares))
 
 
 def draw(generator: Generator, codes: Tensor) -> Tensor:

@@ -134,11 +134,16 @@ def adapt_cost(job: Job, step: Step) -> Cost:
 
 def edit_cost(job: Job, step: Step) -> Cost:
     rates = job.rates
-    # Fitting an offset draws every frame that it looks at three times, and those of a step once more.
-    fitted = [part.refine * FITTED_FRAMES for part in job.config.edit.parts]
-    fitting = sum(3 * min(job.frames, count) * rates.render + count * rates.codes for count in fitted)
-    work = job.frames * rates.render + fitting
-    return Cost(work, job.training_mb(8, False), job.crops_mb + rates.weights_mb)
+    parts = job.config.edit.parts
+    # Fitting draws every frame that it looks at three times, and those of a step once more.
+    work = job.frames * rates.render
+    for part in parts:
+        moved, learned = part.refine * FITTED_FRAMES, part.refine_generator * FITTED_FRAMES
+        work += 3 * min(job.frames, moved + learned) * rates.render
+        work += moved * rates.codes + learned * rates.weights
+    learns = any(part.refine_generator for part in parts)
+    memory = job.training_mb(FITTED_FRAMES, True) if learns else job.training_mb(8, False)
+    return Cost(work, memory, job.crops_mb + rates.weights_mb)
 
 
 def target_cost(job: Job, step: Step) -> Cost:

@@ -70,6 +70,8 @@ def part_key(part: EditConfig, change: Change, family: str) -> dict[str, Any]:
         **asdict(part.source_in(family)),
         "sha256": [record["sha256"] for record in change.records],
         **{name: getattr(part, name) for name in settings},
+        # Of edits whose generator learns nothing the cache was filled before this setting was there.
+        **({"refine_generator": part.refine_generator} if part.refine_generator else {}),
     }
 
 

@@ -19,7 +19,7 @@ class PhaseHyper:
         epochs: an epoch visits every pair once.
         schedule: "constant" (the paper), or "cosine": a short rise, then down to 0.
         kernel_lr: of the convolutions' kernels of at most 128 output channels, which then learn by Muon
-            (training/muon.py); null: by Adam, at ``lr``, like the rest. Phase 1 trains no convolutions.
+            (muon.py); null: by Adam, at ``lr``, like the rest. Phase 1 trains no convolutions.
     """
 
     lr: float

@@ -14,11 +14,11 @@ from tempcons.losses.outside_mask import outside_mask_loss
 from tempcons.losses.photometric import PairGeometry, consistency_loss, photometric_loss, warp_pair
 from tempcons.losses.temporal_target import sharpness_loss, target_loss
 from tempcons.models.perceptual import FeatureDistance, Features
+from tempcons.muon import Muon, with_kernels
 from tempcons.training.feature_cache import FeatureCache
 from tempcons.training.flow_masks import FlowMaskCallback
 from tempcons.training.hyper import Hyper, PhaseHyper
 from tempcons.training.mask_panels import MaskRecorder
-from tempcons.training.muon import Muon, with_kernels
 from tempcons.training.pairs import AnchorPairDataModule, Batch, StepPart
 from tempcons.training.schedule import scheduled
 from tempcons.training.trained_part import TrainedPart

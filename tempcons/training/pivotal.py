@@ -16,8 +16,8 @@ from tempcons.losses.local_regularisation import local_regularisation_loss, move
 from tempcons.media.frames import FrameStore
 from tempcons.models.perceptual import FeatureDistance
 from tempcons.models.stylegan2 import Generator
+from tempcons.muon import Muon, with_kernels
 from tempcons.training.feature_cache import FeatureCache
-from tempcons.training.muon import Muon, with_kernels
 from tempcons.training.pairs import EpochShuffle
 from tempcons.training.schedule import scheduled
 from tempcons.training.settings import PivotalConfig

@@ -109,7 +109,7 @@ class PivotalConfig:
         batch: frames a step.
         lr: peak learning rate (Adam).
         kernel_lr: of the convolutions' kernels of at most 128 output channels, which then learn by Muon
-            (training/muon.py); null: by Adam, at ``lr``, like the rest.
+            (muon.py); null: by Adam, at ``lr``, like the rest.
         beta2: of Adam: over how many steps, about 1 / (1 - beta2), it averages the squared gradient.
         modulation_rate: of the layers that turn codes into styles, as a share of ``lr``.
         first_layer: the first synthesis convolution that learns, with the RGB outputs from there on; 0 is the

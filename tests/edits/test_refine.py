@@ -9,7 +9,7 @@ from tiny import tiny_codes, tiny_generator
 
 from tempcons.check import ConfigError
 from tempcons.edits import change, refine
-from tempcons.edits.change import apply_all, load_change
+from tempcons.edits.change import apply_all, load_change, with_added
 from tempcons.edits.config import EditConfig, EditSource
 from tempcons.edits.refine import (
     EXPRESSION,
@@ -17,7 +17,9 @@ from tempcons.edits.refine import (
     THING,
     changed_share,
     draw,
+    goal_at,
     refined,
+    squared_goal_error,
     transfer_error,
     transferred,
 )
@@ -79,14 +81,43 @@ def test_the_tuned_generator_comes_closer_to_the_edit(fit):
     base = tiny_generator()
     tuned, codes, direction = tuned_from(base), tiny_codes(base), direction_of(base)
     fixed = {k: v.clone() for k, v in tuned.state_dict().items()}
-    offset = refined(direction, codes, tuned, base, 40, fit)
+    offset, weights = refined(direction, codes, tuned, base, 40, fit)
     told = (direction, codes, tuned, base, fit)
     assert error(offset, *told) < 0.9 * error(direction, *told)
     half = base.n_latent // 2
     assert torch.equal(offset[half:], direction[half:]) is not fit.finer_rows
     assert (offset[:half] != direction[:half]).any(1).all()
     assert all(torch.equal(fixed[k], v) for k, v in tuned.state_dict().items())
-    assert torch.equal(offset, refined(direction, codes, tuned, base, 40, fit))
+    assert not weights and torch.equal(offset, refined(direction, codes, tuned, base, 40, fit).offset)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_a_copy_of_the_generator_that_learns_the_edit_comes_closer_still(fit):
+    base = tiny_generator()
+    tuned, codes, direction = tuned_from(base), tiny_codes(base), direction_of(base)
+    fixed = {k: v.clone() for k, v in tuned.state_dict().items()}
+    told = (direction, codes, tuned, base)
+    offset, weights = refined(*told, 20, fit, 60)
+    assert all(torch.equal(fixed[k], v) for k, v in tuned.state_dict().items())
+    goal = goal_at(direction, codes, tuned, base, fit)
+    everything = torch.arange(len(codes))
+    before = squared_goal_error(tuned, offset, goal, everything, fit)
+    assert squared_goal_error(with_added(tuned, weights), offset, goal, everything, fit) < 0.9 * before
+    lower = {"conv1.conv.weight", "convs.0.conv.weight", "convs.1.conv.weight"}
+    assert weights.keys().isdisjoint(lower) and any("convs.2" in name for name in weights)
+    again = refined(*told, 20, fit, 60)
+    assert torch.equal(again.offset, offset) and all(
+        torch.equal(again.weights[k], v) for k, v in weights.items()
+    )
+
+
+@torch.no_grad()
+def test_without_steps_of_its_own_the_offset_is_the_direction():
+    base = tiny_generator()
+    direction = direction_of(base)
+    offset, weights = refined(direction, tiny_codes(base), tuned_from(base), base, 0, THING, 2)
+    assert torch.equal(offset, direction) and weights
 
 
 @torch.no_grad()
@@ -108,7 +139,7 @@ def test_rows_that_the_edit_does_not_name_stay():
     base = tiny_generator()
     direction = direction_of(base)
     direction[1:] = 0
-    offset = refined(direction, tiny_codes(base), tuned_from(base), base, 2, THING)
+    offset, _ = refined(direction, tiny_codes(base), tuned_from(base), base, 2, THING)
     assert not offset[1:].any() and (offset[0] != direction[0]).any()
 
 
@@ -124,11 +155,19 @@ def test_an_edit_is_fitted_where_it_says_so(tmp_path, monkeypatch):
         source = config.source_in("embedded")
         found = load_change(config, source, "embedded", base, 2.0)
         moved, same = apply_all([found], codes, tuned)
-        wanted = refined(2 * direction, codes, tuned, base, steps, FITS[kind])
+        wanted = refined(2 * direction, codes, tuned, base, steps, FITS[kind]).offset
         torch.testing.assert_close(moved, codes + wanted)
         assert same is tuned
         keys.append(part_key(config, change.Change([]), "embedded"))
     assert [key["refine"] for key in keys] == [0, 3, 3] and keys[1] != keys[2]
+    learning = one_edit("direction", "own", refine=3, refine_as="thing", refine_generator=2)
+    found = load_change(learning, learning.source_in("embedded"), "embedded", base, 2.0)
+    moved, learned = apply_all([found], codes, tuned)
+    offset, weights = refined(2 * direction, codes, tuned, base, 3, THING, 2)
+    torch.testing.assert_close(moved, codes + offset)
+    for name, value in tuned.state_dict().items():
+        assert torch.equal(learned.state_dict()[name], value + weights.get(name, 0))
+    assert part_key(learning, change.Change([]), "embedded") != keys[2]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +177,8 @@ def test_nothing_but_embedded_directions_is_fitted(kind, family):
     sources = {family: EditSource(kind, "own")}
     with pytest.raises(ConfigError, match=r"edit\.refine=3 has nothing to fit"):
         EditConfig("own", "in", 1.0, "", sources, refine=3).sources_in(family)
+    with pytest.raises(ConfigError, match=r"edit\.refine_generator=3 has nothing to fit"):
+        EditConfig("own", "in", 1.0, "", sources, refine_generator=3).sources_in(family)
     EditConfig("own", "in", 1.0, "", sources).sources_in(family)
 
 
@@ -152,5 +193,6 @@ def test_a_stack_is_fitted_edit_by_edit():
 
 
 def test_steps_are_a_count():
-    with pytest.raises(ConfigError, match=r"edit\.refine"):
-        one_edit("direction", "own", refine=-1)
+    for name in ("refine", "refine_generator"):
+        with pytest.raises(ConfigError, match=rf"edit\.{name}"):
+            one_edit("direction", "own", **{name: -1})

@@ -10,7 +10,7 @@ import torch
 from tiny import tiny_edited
 from torch import nn
 
-from tempcons.training.muon import MOMENTUM, RMS, WIDEST, Muon, is_kernel, orthogonalised, with_kernels
+from tempcons.muon import MOMENTUM, RMS, WIDEST, Muon, is_kernel, orthogonalised, with_kernels
 
 
 @pytest.mark.parametrize("shape", [(16, 90), (90, 16), (20, 20)])
