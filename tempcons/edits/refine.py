@@ -175,7 +175,9 @@ def fitted_weights(
     if not len(chosen):
         return {}
     learns = copy.deepcopy(tuned).requires_grad_(False)
-    free = [p.requires_grad_(True) for p in learns.layer_parameters(FIRST_LAYER)]
+    free = learns.layer_parameters(FIRST_LAYER)
+    for parameter in free:
+        parameter.requires_grad_(True)
     optimiser = Muon(with_kernels(free, RATE, KERNEL_RATE), lr=RATE, betas=BETAS)
     highest = [group["lr"] for group in optimiser.param_groups]
     for step, some in enumerate(chosen):

@@ -193,6 +193,7 @@ def test_a_stack_is_fitted_edit_by_edit():
 
 
 def test_steps_are_a_count():
-    for name in ("refine", "refine_generator"):
-        with pytest.raises(ConfigError, match=rf"edit\.{name}"):
-            one_edit("direction", "own", **{name: -1})
+    with pytest.raises(ConfigError, match=r"edit\.refine"):
+        one_edit("direction", "own", refine=-1)
+    with pytest.raises(ConfigError, match=r"edit\.refine_generator"):
+        one_edit("direction", "own", refine_generator=-1)

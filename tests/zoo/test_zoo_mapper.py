@@ -155,12 +155,12 @@ def test_identity_is_fitted_and_the_table_written(face_folder, tmp_path, monkeyp
     move = Change([], move=torch.ones_like)
     monkeypatch.setattr(evaluate_edits, "change_of", lambda *_: move)
     more = [f"--classifier={tmp_path}/judge.safetensors", f"--identity={tmp_path}/identity.safetensors"]
-    place = [f"--clip={clip}", f"--out={tmp_path}/out"]
+    where = [f"--clip={clip}", f"--out={tmp_path}/out"]
     edits = ["--edits", "happy", "beard"]
-    monkeypatch.setattr(sys, "argv", ["script", *told, *more[1:], *place, *edits])
+    monkeypatch.setattr(sys, "argv", ["script", *told, *more[1:], *where, *edits])
     with pytest.raises(SystemExit):
         evaluate_edits.main()
-    monkeypatch.setattr(sys, "argv", ["script", *told, *more, *place, *edits])
+    monkeypatch.setattr(sys, "argv", ["script", *told, *more, *where, *edits])
     evaluate_edits.main()
     table = json.loads((tmp_path / "out" / "edits.json").read_text())
     assert table["clip"]["pictures"] == 3 and table["held_out"]["pictures"] > 0
