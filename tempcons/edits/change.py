@@ -68,8 +68,8 @@ class Wanted:
 def apply_all(changes: Sequence[Change], codes: Tensor, generator: Generator) -> tuple[Tensor, Generator]:
     """Edited codes and generator.
 
-    Every residual is taken at the inversion's codes, so the order of the edits does not matter; the
-    generator is changed in the order given.
+    Every residual, of codes and of a fitted generator's weights, is taken at the inversion's codes and
+    generator, so the order of the edits does not matter; the generator is adapted in the order given.
     """
     moved, clips = codes, generator
     for change in changes:
@@ -91,19 +91,17 @@ def apply_difference(generator: Generator, asset: Asset, strength: float) -> Gen
     pivotal tuning stays. Weights that the asset names as replaced take the place of the clip's
     instead. Source: weight transfer between aligned StyleGANs, Wu 2021 (StyleAlign).
     """
-    adapted = copy.deepcopy(generator)
-    state = adapted.state_dict()
+    state = generator.state_dict()
     unknown = sorted(set(asset.tensors) - set(state))
     if unknown:
         raise ConfigError("edit", f"{asset.record['name']} changes unknown layers: {', '.join(unknown[:3])}")
     replaced = set(asset.config.get("replaced", ()))
-    for name, value in asset.tensors.items():
-        state[name] += strength * (value - state[name] if name in replaced else value)
-    return adapted
+    differences = {n: v - state[n] if n in replaced else v for n, v in asset.tensors.items()}
+    return with_added(generator, {name: strength * value for name, value in differences.items()})
 
 
 def with_added(generator: Generator, weights: dict[str, Tensor]) -> Generator:
-    """A copy with something added to weights, by name; the generator itself for nothing."""
+    """A copy with something added to weights, by name (of their shapes); the generator itself for nothing."""
     if not weights:
         return generator
     changed = copy.deepcopy(generator)

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -101,6 +102,15 @@ def transfer_error(drawn: Tensor, wanted: Tensor, share: Tensor, fit: Fit) -> Te
     there = F.interpolate(F.avg_pool2d(error, 2), scale_factor=2) if fit.coarse else error
     kept, changed = (e.abs() + 2 * e.square() for e in (error, there))
     return ((1 - share) * kept + fit.weight * share * changed).mean()
+
+
+def squared_error(drawn: Tensor, wanted: Tensor, share: Tensor, fit: Fit) -> Tensor:
+    """Mean squared error of the same, weighted alike, for generators: by it detail comes back sooner."""
+    return ((1 + (fit.weight - 1) * share) * (drawn - wanted).square()).mean()
+
+
+# Pictures drawn and wanted (B, 3, H, W), shares (B, 1, H, W) and the fit, to a number.
+Error = Callable[[Tensor, Tensor, Tensor, Fit], Tensor]
 
 
 class Goal(NamedTuple):
@@ -183,7 +193,7 @@ def fitted_weights(
     for step, some in enumerate(chosen):
         for group, rate in zip(optimiser.param_groups, highest, strict=True):
             group["lr"] = rate * falling(step, len(chosen))
-        error = squared_goal_error(learns, offset, goal, some, fit)
+        error = goal_error(learns, offset, goal, some, fit, squared_error)
         gradients = torch.autograd.grad(error, free, materialize_grads=True)
         for parameter, gradient in zip(free, gradients, strict=True):
             parameter.grad = gradient
@@ -197,18 +207,13 @@ def falling(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def goal_error(generator: Generator, offset: Tensor, goal: Goal, some: Tensor, fit: Fit) -> Tensor:
-    """:func:`transfer_error` of what the generator draws at the goal's codes ``some``, moved."""
+def goal_error(
+    generator: Generator, offset: Tensor, goal: Goal, some: Tensor, fit: Fit, error: Error = transfer_error
+) -> Tensor:
+    """Error of what the generator draws at the goal's codes ``some``, (B,) positions, moved by (L, D)."""
     with torch.enable_grad():
         drawn = generator.synthesis(goal.codes[some] + offset, "none")
-        return transfer_error(drawn, goal.wanted[some], goal.share[some], fit)
-
-
-def squared_goal_error(generator: Generator, offset: Tensor, goal: Goal, some: Tensor, fit: Fit) -> Tensor:
-    """Mean squared error of the same, weighted alike: eyes behind glasses come back first by it."""
-    with torch.enable_grad():
-        error = generator.synthesis(goal.codes[some] + offset, "none") - goal.wanted[some]
-        return ((1 + (fit.weight - 1) * goal.share[some]) * error.square()).mean()
+        return error(drawn, goal.wanted[some], goal.share[some], fit)
 
 
 @torch.no_grad()

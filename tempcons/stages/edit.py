@@ -65,13 +65,12 @@ def load_changes(
 
 def part_key(part: EditConfig, change: Change, family: str) -> dict[str, Any]:
     """What a part of an edit depends on."""
-    settings = ("strength", "component", "rows", "refine", "refine_as", "threshold", "source", "target")
+    fitting = ("refine", "refine_generator", "refine_as")
+    settings = ("strength", "component", "rows", *fitting, "threshold", "source", "target")
     return {
         **asdict(part.source_in(family)),
         "sha256": [record["sha256"] for record in change.records],
         **{name: getattr(part, name) for name in settings},
-        # Of edits whose generator learns nothing the cache was filled before this setting was there.
-        **({"refine_generator": part.refine_generator} if part.refine_generator else {}),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from small_family import one_edit
@@ -18,8 +20,9 @@ from tempcons.edits.refine import (
     changed_share,
     draw,
     goal_at,
+    goal_error,
     refined,
-    squared_goal_error,
+    squared_error,
     transfer_error,
     transferred,
 )
@@ -75,49 +78,50 @@ def test_a_kind_of_edit_that_no_fit_knows_is_refused():
         one_edit("direction", "own", refine_as="things")
 
 
+Told = tuple[torch.Tensor, torch.Tensor, Generator, Generator]
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    """Direction, codes, the clip's generator and the base; the clip's generator has to stay as it is."""
+    base = tiny_generator()
+    tuned = tuned_from(base)
+    fixed = {k: v.clone() for k, v in tuned.state_dict().items()}
+    yield direction_of(base), tiny_codes(base), tuned, base
+    assert all(torch.equal(fixed[k], v) for k, v in tuned.state_dict().items())
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_the_tuned_generator_comes_closer_to_the_edit(fit):
-    base = tiny_generator()
-    tuned, codes, direction = tuned_from(base), tiny_codes(base), direction_of(base)
-    fixed = {k: v.clone() for k, v in tuned.state_dict().items()}
-    offset, weights = refined(direction, codes, tuned, base, 40, fit)
-    told = (direction, codes, tuned, base, fit)
-    assert error(offset, *told) < 0.9 * error(direction, *told)
-    half = base.n_latent // 2
+def test_the_tuned_generator_comes_closer_to_the_edit(told: Told, fit):
+    direction = told[0]
+    offset, weights = refined(*told, 40, fit)
+    assert error(offset, *told, fit) < 0.9 * error(direction, *told, fit)
+    half = len(direction) // 2
     assert torch.equal(offset[half:], direction[half:]) is not fit.finer_rows
     assert (offset[:half] != direction[:half]).any(1).all()
-    assert all(torch.equal(fixed[k], v) for k, v in tuned.state_dict().items())
-    assert not weights and torch.equal(offset, refined(direction, codes, tuned, base, 40, fit).offset)
+    assert not weights and torch.equal(offset, refined(*told, 40, fit).offset)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
-def test_a_copy_of_the_generator_that_learns_the_edit_comes_closer_still(fit):
-    base = tiny_generator()
-    tuned, codes, direction = tuned_from(base), tiny_codes(base), direction_of(base)
-    fixed = {k: v.clone() for k, v in tuned.state_dict().items()}
-    told = (direction, codes, tuned, base)
+def test_a_copy_of_the_generator_that_learns_the_edit_comes_closer_still(told: Told, fit):
+    _, codes, tuned, _ = told
     offset, weights = refined(*told, 20, fit, 60)
-    assert all(torch.equal(fixed[k], v) for k, v in tuned.state_dict().items())
-    goal = goal_at(direction, codes, tuned, base, fit)
-    everything = torch.arange(len(codes))
-    before = squared_goal_error(tuned, offset, goal, everything, fit)
-    assert squared_goal_error(with_added(tuned, weights), offset, goal, everything, fit) < 0.9 * before
+    asked = offset, goal_at(*told, fit), torch.arange(len(codes)), fit, squared_error
+    assert goal_error(with_added(tuned, weights), *asked) < 0.9 * goal_error(tuned, *asked)
     lower = {"conv1.conv.weight", "convs.0.conv.weight", "convs.1.conv.weight"}
     assert weights.keys().isdisjoint(lower) and any("convs.2" in name for name in weights)
     again = refined(*told, 20, fit, 60)
     assert torch.equal(again.offset, offset) and all(
-        torch.equal(again.weights[k], v) for k, v in weights.items()
+        torch.equal(again.weights[k], weights[k]) for k in weights
     )
 
 
 @torch.no_grad()
-def test_without_steps_of_its_own_the_offset_is_the_direction():
-    base = tiny_generator()
-    direction = direction_of(base)
-    offset, weights = refined(direction, tiny_codes(base), tuned_from(base), base, 0, THING, 2)
-    assert torch.equal(offset, direction) and weights
+def test_without_steps_of_its_own_the_offset_is_the_direction(told: Told):
+    offset, weights = refined(*told, 0, THING, 2)
+    assert torch.equal(offset, told[0]) and weights
 
 
 @torch.no_grad()
