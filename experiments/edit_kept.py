@@ -3,12 +3,14 @@
     python -m experiments.edit_kept .cache/tempcons/invert/KEY [.cache/tempcons/invert/OTHER ...]
 
 Each folder is a finished inversion in the cache (every run's manifest.json names its own). Printed is, by
-edit, how far the tuned generator's change of the pictures goes along the base generator's: 1 is kept.
+edit, how far the tuned generator's change of the pictures goes along the base generator's: 1 is kept. Edits
+are taken as they were learned, not fitted to the clip (edit.refine, edit.refine_generator).
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +24,6 @@ from tempcons.models.stylegan2 import Generator
 from tempcons.stages.invert import load_generator
 from tempcons.weights.assets import load_state
 
-# Not those that are fitted to the tuned generator (edit.refine).
 EDITS = ("surprised", "happy", "angry", *LOOKS)
 
 
@@ -66,10 +67,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     base = load_family(composed().family, torch.device("cpu"))
-    changes = {name: change_of(name, base) for name in args.edits}
-    for name, change in changes.items():
-        if change.fit is not None:
-            parser.error(f"edit {name} is fitted to each generator (edit.refine): nothing to compare it with")
+    changes = {name: replace(change_of(name, base), fit=None) for name in args.edits}
     reference = None if args.reference is None else codes_of(args.reference, args.every)
     print("\t".join(["inversion", *changes]))
     for folder in args.inversions:

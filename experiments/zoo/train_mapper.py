@@ -42,7 +42,7 @@ from experiments.zoo.train_identity import several, within_persons
 from experiments.zoo.train_prop import drawn_loss
 from experiments.zoo.tuned_faces import TunedFace, tuned_faces
 from tempcons.check import InputError
-from tempcons.edits.refine import EXPRESSION, changed_share, draw, transferred
+from tempcons.edits.refine import carried_over, draw
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.mapper import LevelsMapper
 from tempcons.models.perceptual import FeatureDistance, Lite0Distance
@@ -190,15 +190,8 @@ class MapperTraining(running.ZooModule):
 
     @torch.no_grad()
     def wanted(self, generator: Generator, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures (B, 3, S, S) before the edit, and what is wanted after it.
-
-        That is the direction's edit as the generator itself draws it, with what the tuned one knows better
-        added where the edit changes nothing.
-        """
-        own = self.fixed[0][0]
-        before, plain, edited = draw(generator, codes), draw(own, codes), draw(own, codes + self.teacher)
-        share = changed_share(edited, plain, EXPRESSION)
-        return before, transferred(edited, plain, before, share, EXPRESSION.rest)
+        """Pictures (B, 3, S, S) before the edit, and what is wanted after it, as of a clip's generator."""
+        return draw(generator, codes), carried_over(self.teacher, codes, generator, self.fixed[0][0]).wanted
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         settings, (_, classifier, distance) = self.settings, self.fixed[0]

@@ -1,21 +1,26 @@
-"""A direction that outlives pivotal tuning: its offset is fitted to the clip's tuned generator.
+"""A direction that outlives pivotal tuning: fitted to the clip's tuned generator.
 
 Tuning teaches a generator the clip, and lets it forget what pictures away from the clip look like: a
 direction that draws a smile with the family's generator may only push the lips out with the tuned one. So the
-family's generator says what the edit looks like, and the offset, the same for all frames, is moved until the
-tuned one draws that:
+family's generator says what the edit looks like, and the clip's learns to draw that of its own person. With G
+the family's generator, G_t the clip's and d the direction times its strength, what is wanted goes by the kind
+of edit.
 
-    wanted = m G(w + d) + (1 - m) (G_t(w) + s (G(w + d) - G(w)))
-    offset = argmin_o |G_t(w + o) - wanted|, from o = d
+An expression moves a face more than it changes it: the person's own sharp picture follows the motion
+between G's soft ones, and what motion can't say (the inside of a mouth that opens) is added,
 
-with G the family's generator, G_t the clip's, d the direction times its strength, and m in [0, 1] where G's
-picture changes. How much of a change counts, and whether what doesn't (a shade of the whole face) is wanted
-too (s), goes by the kind of edit: an expression changes all of a face a little, a thing that is put on it a
-part of it much.
+    wanted = W_F(G_t(w)) + G(w + d) - W_F(G(w)),    F = F_{G(w + d) -> G(w)}
 
-One offset for all frames can't draw a thing and leave the rest as it is: it takes the clip's own detail with
-it. So a copy of the clip's generator may learn, after the offset, to draw what is wanted at the moved codes,
-in the way of pivotal tuning. The edit is that copy then, and the offset.
+where W_F is the backward warp by flow F. A thing that is put on a face covers it:
+
+    wanted = m G(w + d) + (1 - m) G_t(w)
+
+with m in [0, 1] where G's picture changes.
+
+First the offset, the same for all frames, may come nearer, o from d on, by the error of G_t(w + o). One
+offset can't draw a new thing and leave the rest as it is: it takes the clip's own detail with it. So a copy
+of the clip's generator learns, after it, to draw what is wanted at the moved codes, in the way of pivotal
+tuning. The edit is that copy then, and the offset.
 """
 
 from __future__ import annotations
@@ -24,18 +29,81 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from tempcons.geometry.warp import warp
+from tempcons.models.flow import DISFlow
 from tempcons.models.stylegan2 import Generator
 from tempcons.muon import Muon, with_kernels
 
 BATCH = 4  # frames a step
+NEAR = 1e-3  # of a range of 2; a step of an 8-bit picture is 8e-3
 # Of the generator: the layers that learn (16 px and above), and the rates of Adam and, for kernels, of Muon.
 FIRST_LAYER, RATE, KERNEL_RATE, BETAS = 3, 1e-3, 0.0135, (0.9, 0.9)
+# Of an expression: small steps of the direction in which motion is followed, and the deviation of the blur
+# of each step's flow, as a share of the side.
+MOTION_STEPS, MOTION_SOFTNESS = 4, 0.012
+# Of a thing: changes of a pixel, blurred, that count not at all and in full, of a range of 2; the deviation
+# of that blur, as a share of the side; and the weight of what changes, beside 1 for what doesn't.
+LEFT, CHANGED, SOFTNESS, WEIGHT = 0.2, 0.5, 1 / 64, 4.0
+
+
+class Goal(NamedTuple):
+    """What is wanted at codes (T, L, D): pictures (T, 3, H, W), and weights (T, 1, H, W) of their errors."""
+
+    codes: Tensor
+    wanted: Tensor
+    weight: Tensor
+
+
+def carried_over(direction: Tensor, codes: Tensor, tuned: Generator, base: Generator) -> Goal:
+    """An expression: the clip's pictures, moved as the family's move, and the family's other changes."""
+    drawn = [draw(base, codes + step / MOTION_STEPS * direction) for step in range(MOTION_STEPS + 1)]
+    flow = motion(drawn)
+    moved, moved_plain = (warp(picture, flow, "border")[0] for picture in (draw(tuned, codes), drawn[0]))
+    wanted = (moved + drawn[-1] - moved_plain).clamp(-1, 1)
+    return Goal(codes, wanted, torch.ones_like(wanted[:, :1]))
+
+
+def motion(drawn: list[Tensor]) -> Tensor:
+    """Flow (B, 2, H, W) from the last of pictures (B, 3, H, W) to the first, followed one by one."""
+    estimate = DISFlow()
+    flow = torch.zeros_like(drawn[0][:, :2])
+    for before, after in pairwise(drawn):
+        of_step = blurred(estimate(after, before), MOTION_SOFTNESS)
+        flow = of_step + warp(flow, of_step, "border")[0]
+    return flow
+
+
+def put_on(direction: Tensor, codes: Tensor, tuned: Generator, base: Generator) -> Goal:
+    """A thing: the family's pictures where the edit changes them, else the clip's."""
+    edited = draw(base, codes + direction)
+    share = changed_share(edited, draw(base, codes))
+    return Goal(codes, torch.lerp(draw(tuned, codes), edited, share), 1 + (WEIGHT - 1) * share)
+
+
+def changed_share(edited: Tensor, plain: Tensor) -> Tensor:
+    """(B, 1, H, W) from 0 where an edit leaves the picture to 1 where it changes it, softly.
+
+    Args:
+        edited, plain: (B, 3, H, W) with and without the edit, in [-1, 1].
+    """
+    change = blurred((edited - plain).abs().amax(1, keepdim=True), SOFTNESS)
+    share = ((change - LEFT) / (CHANGED - LEFT)).clamp(0, 1)
+    return share.square() * (3 - 2 * share)
+
+
+def blurred(picture: Tensor, softness: float) -> Tensor:
+    """(B, C, H, W) blurred by a Gaussian whose deviation is that share of the side."""
+    from torchvision.transforms.functional import gaussian_blur  # takes seconds to load
+
+    sigma = softness * picture.shape[-1]
+    side = 2 * int(3 * sigma) + 1
+    return gaussian_blur(picture, [side, side], [sigma, sigma])
 
 
 @dataclass(frozen=True)
@@ -43,82 +111,35 @@ class Fit:
     """How a kind of edit is fitted.
 
     Attributes:
-        left, changed: changes of a pixel, blurred, that count not at all and in full, of a range of 2.
-        softness: deviation of that blur, as a share of the side.
-        rest: share s of the changes that don't count which is wanted too.
-        coarse: what changes is compared at half the size, as the family's pictures are soft and the clip's
-            are to stay as sharp as they are.
+        goal: direction, codes, the clip's generator and the family's, to what is wanted.
         finer_rows: the rows of the finer layers are fitted as well; else they stay at the direction's.
-        weight: of what changes, beside 1 for what doesn't.
-        rate: of Adam; falls along a cosine.
+        rate: of Adam, for the offset; falls along a cosine.
     """
 
-    left: float
-    changed: float
-    softness: float
-    rest: float
-    coarse: bool
+    goal: Callable[[Tensor, Tensor, Generator, Generator], Goal]
     finer_rows: bool
-    weight: float
     rate: float
 
 
-EXPRESSION = Fit(0.0, 0.25, 1 / 32, rest=1.0, coarse=True, finer_rows=False, weight=8.0, rate=0.03)
-THING = Fit(0.2, 0.5, 1 / 64, rest=0.0, coarse=False, finer_rows=True, weight=4.0, rate=0.06)
-FITS = {"expression": EXPRESSION, "thing": THING}
+FITS = {
+    "expression": Fit(carried_over, finer_rows=False, rate=0.03),
+    "thing": Fit(put_on, finer_rows=True, rate=0.06),
+}
 
 
-def changed_share(edited: Tensor, plain: Tensor, fit: Fit) -> Tensor:
-    """(B, 1, H, W) from 0 where an edit leaves the picture to 1 where it changes it, softly.
-
-    Args:
-        edited, plain: (B, 3, H, W) with and without the edit, in [-1, 1].
-        fit: what counts as changed.
-    """
-    from torchvision.transforms.functional import gaussian_blur  # takes seconds to load
-
-    sigma = fit.softness * plain.shape[-1]
-    side = 2 * int(3 * sigma) + 1
-    change = gaussian_blur((edited - plain).abs().amax(1, keepdim=True), [side, side], [sigma, sigma])
-    share = ((change - fit.left) / (fit.changed - fit.left)).clamp(0, 1)
-    return share.square() * (3 - 2 * share)
-
-
-def transferred(edited: Tensor, plain: Tensor, tuned: Tensor, share: Tensor, rest: float) -> Tensor:
-    """The family's edited picture where the edit changes it, elsewhere the tuned generator's.
-
-    Args:
-        edited, plain: (B, 3, H, W) the family's generator with and without the edit, in [-1, 1].
-        tuned: the clip's generator without it.
-        share: (B, 1, H, W), :func:`changed_share`.
-        rest: how much of the edit's change is wanted elsewhere too.
-    """
-    return torch.lerp(tuned + rest * (edited - plain), edited, share).clamp(-1, 1)
-
-
-def transfer_error(drawn: Tensor, wanted: Tensor, share: Tensor, fit: Fit) -> Tensor:
-    """Mean absolute and squared error of pictures (B, 3, H, W), heavier where ``share`` (B, 1, H, W) is."""
+def offset_error(drawn: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of the absolute and twice the squared error of pictures (B, 3, H, W)."""
     error = drawn - wanted
-    there = F.interpolate(F.avg_pool2d(error, 2), scale_factor=2) if fit.coarse else error
-    kept, changed = (e.abs() + 2 * e.square() for e in (error, there))
-    return ((1 - share) * kept + fit.weight * share * changed).mean()
+    return (weight * (error.abs() + 2 * error.square())).mean()
 
 
-def squared_error(drawn: Tensor, wanted: Tensor, share: Tensor, fit: Fit) -> Tensor:
-    """Mean squared error of the same, weighted alike, for generators: by it detail comes back sooner."""
-    return ((1 + (fit.weight - 1) * share) * (drawn - wanted).square()).mean()
+def squared_error(drawn: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean squared error of the same, for generators: by it detail comes back sooner."""
+    return (weight * (drawn - wanted).square()).mean()
 
 
-# Pictures drawn and wanted (B, 3, H, W), shares (B, 1, H, W) and the fit, to a number.
-Error = Callable[[Tensor, Tensor, Tensor, Fit], Tensor]
-
-
-class Goal(NamedTuple):
-    """What is wanted at codes (T, L, D): pictures (T, 3, H, W), and shares (T, 1, H, W) of the edit."""
-
-    codes: Tensor
-    wanted: Tensor
-    share: Tensor
+# Pictures drawn and wanted (B, 3, H, W) and weights (B, 1, H, W), to a number.
+Error = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class FittedEdit(NamedTuple):
@@ -147,13 +168,19 @@ def refined(
         steps: of Adam, for the offset; 0: the direction as it is.
         fit: for the kind of edit.
         generator_steps: in which a copy of the clip's generator then learns it too; 0: no weights change.
+
+    Returns:
+        The fitted edit; the direction alone where the clip's generator draws what is wanted already, as the
+        family's own does of an expression.
     """
     random = torch.Generator().manual_seed(0)
     looked_at = torch.randint(len(codes), (steps + generator_steps, BATCH), generator=random)
     used, chosen = looked_at.unique(return_inverse=True)
     goal = goal_at(direction, codes[used], tuned, base, fit)
+    if reached(tuned, direction, goal):
+        return FittedEdit(direction, {})
     offset = fitted_offset(direction, goal, tuned, chosen[:steps], fit)
-    return FittedEdit(offset, fitted_weights(offset, goal, tuned, chosen[steps:], fit))
+    return FittedEdit(offset, fitted_weights(offset, goal, tuned, chosen[steps:]))
 
 
 def fitted_offset(direction: Tensor, goal: Goal, tuned: Generator, chosen: Tensor, fit: Fit) -> Tensor:
@@ -169,14 +196,12 @@ def fitted_offset(direction: Tensor, goal: Goal, tuned: Generator, chosen: Tenso
     for step, some in enumerate(chosen):
         for group in optimiser.param_groups:
             group["lr"] = fit.rate * falling(step, len(chosen))
-        offset.grad = torch.autograd.grad(goal_error(tuned, offset, goal, some, fit), offset)[0] * free
+        offset.grad = torch.autograd.grad(goal_error(tuned, offset, goal, some), offset)[0] * free
         optimiser.step()
     return offset.detach()
 
 
-def fitted_weights(
-    offset: Tensor, goal: Goal, tuned: Generator, chosen: Tensor, fit: Fit
-) -> dict[str, Tensor]:
+def fitted_weights(offset: Tensor, goal: Goal, tuned: Generator, chosen: Tensor) -> dict[str, Tensor]:
     """What is added to the generator's weights, by name, so that it draws the goal; nothing without steps.
 
     Args:
@@ -193,7 +218,7 @@ def fitted_weights(
     for step, some in enumerate(chosen):
         for group, rate in zip(optimiser.param_groups, highest, strict=True):
             group["lr"] = rate * falling(step, len(chosen))
-        error = goal_error(learns, offset, goal, some, fit, squared_error)
+        error = goal_error(learns, offset, goal, some, squared_error)
         gradients = torch.autograd.grad(error, free, materialize_grads=True)
         for parameter, gradient in zip(free, gradients, strict=True):
             parameter.grad = gradient
@@ -208,23 +233,26 @@ def falling(step: int, steps: int) -> float:
 
 
 def goal_error(
-    generator: Generator, offset: Tensor, goal: Goal, some: Tensor, fit: Fit, error: Error = transfer_error
+    generator: Generator, offset: Tensor, goal: Goal, some: Tensor, error: Error = offset_error
 ) -> Tensor:
     """Error of what the generator draws at the goal's codes ``some``, (B,) positions, moved by (L, D)."""
     with torch.enable_grad():
         drawn = generator.synthesis(goal.codes[some] + offset, "none")
-        return error(drawn, goal.wanted[some], goal.share[some], fit)
+        return error(drawn, goal.wanted[some], goal.weight[some])
 
 
 @torch.no_grad()
 def goal_at(direction: Tensor, codes: Tensor, tuned: Generator, base: Generator, fit: Fit) -> Goal:
     """What is wanted of every code (T, L, D), once."""
-    wanted, shares = [], []
-    for some in codes.split(BATCH):
-        edited, plain = draw(base, some + direction), draw(base, some)
-        shares.append(changed_share(edited, plain, fit))
-        wanted.append(transferred(edited, plain, draw(tuned, some), shares[-1], fit.rest))
-    return Goal(codes, torch.cat(wanted), torch.cat(shares))
+    goals = [fit.goal(direction, some, tuned, base) for some in codes.split(BATCH)]
+    return Goal(*map(torch.cat, zip(*goals, strict=True)))
+
+
+@torch.no_grad()
+def reached(generator: Generator, offset: Tensor, goal: Goal) -> bool:
+    """Whether the generator draws the goal at its codes moved by (L, D), as exactly as pictures are told."""
+    pairs = zip(goal.codes.split(BATCH), goal.wanted.split(BATCH), strict=True)
+    return all((draw(generator, some + offset) - wanted).abs().max() < NEAR for some, wanted in pairs)
 
 
 def draw(generator: Generator, codes: Tensor) -> Tensor:

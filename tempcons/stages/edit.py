@@ -22,7 +22,7 @@ from tempcons.types import Aligned, Domain, Edited, Latents
 from tempcons.weights import registry
 from tempcons.weights.assets import load_state, save_state
 
-VERSION = 2
+VERSION = 3
 
 
 def anchor_frame(frame_ids: np.ndarray, anchor: int | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -14,18 +14,18 @@ from tempcons.edits import change, refine
 from tempcons.edits.change import apply_all, load_change, with_added
 from tempcons.edits.config import EditConfig, EditSource
 from tempcons.edits.refine import (
-    EXPRESSION,
     FITS,
-    THING,
-    changed_share,
+    Fit,
+    FittedEdit,
+    blurred,
     draw,
     goal_at,
     goal_error,
+    offset_error,
     refined,
     squared_error,
-    transfer_error,
-    transferred,
 )
+from tempcons.geometry.warp import warp
 from tempcons.models.stylegan2 import Generator
 from tempcons.stages.edit import part_key
 from tempcons.weights import assets
@@ -46,31 +46,71 @@ def direction_of(base: Generator) -> torch.Tensor:
     return 0.5 * torch.randn(base.n_latent, base.style_dim, generator=torch.Generator().manual_seed(4))
 
 
-def error(offset, direction, codes, tuned, base, fit) -> float:
-    edited, plain = draw(base, codes + direction), draw(base, codes)
-    share = changed_share(edited, plain, fit)
-    wanted = transferred(edited, plain, draw(tuned, codes), share, fit.rest)
-    return transfer_error(draw(tuned, codes + offset), wanted, share, fit).item()
+class Painter:
+    """Stands in for a generator: draws by one number of a code."""
+
+    def __init__(self, paint: Callable[[float], torch.Tensor]) -> None:
+        self.paint = paint
+
+    def synthesis(self, codes: torch.Tensor, noise: str) -> torch.Tensor:
+        return torch.stack([self.paint(code[0, 0].item()) for code in codes])
 
 
-@pytest.mark.parametrize(("fit", "slight"), [(EXPRESSION, 0.02), (THING, 0.1)])
-def test_what_an_edit_leaves_keeps_its_detail(fit, slight):
-    plain = torch.zeros(1, 3, 64, 64)
-    edited, tuned = plain + slight, plain + 0.3
-    edited[..., 40:, :] = 0.8
-    share = changed_share(edited, plain, fit)
-    assert share[..., :20, :].max() < 0.02 and share[..., 56:, :].min() == 1
-    wanted = transferred(edited, plain, tuned, share, fit.rest)
-    torch.testing.assert_close(wanted[..., :20, :], tuned[..., :20, :] + fit.rest * slight, rtol=0, atol=0.01)
-    assert torch.equal(wanted[..., 56:, :], edited[..., 56:, :])
+def goal_of(fit: Fit, base: Callable, tuned: Callable) -> torch.Tensor:
+    """What is wanted of one frame at code 0, the direction being 1."""
+    direction = torch.ones(2, 4)
+    return fit.goal(direction, torch.zeros(1, 2, 4), Painter(tuned), Painter(base)).wanted  # type: ignore
 
 
-def test_soft_pictures_are_wanted_softly_and_things_as_they_are():
-    stripes = torch.zeros(1, 3, 16, 16)
-    stripes[..., ::2] = 1.0
-    flat, everywhere = torch.full_like(stripes, 0.5), torch.ones(1, 1, 16, 16)
-    assert transfer_error(stripes, flat, everywhere, EXPRESSION) == 0
-    assert transfer_error(stripes, flat, everywhere, THING) > 1
+def texture(softness: float) -> torch.Tensor:
+    """(3, 64, 64) gray blobs of one size, in [-0.5, 0.5]."""
+    noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(5))
+    blobs = blurred(noise, softness)[0]
+    return (0.5 * blobs / blobs.abs().amax()).expand(3, -1, -1)
+
+
+def shifted(picture: torch.Tensor, pixels: float) -> torch.Tensor:
+    flow = torch.zeros(1, 2, *picture.shape[-2:])
+    flow[:, 0] = pixels
+    return warp(picture[None], flow, "border")[0][0]
+
+
+def test_an_expression_moves_the_clips_own_detail():
+    soft, fine = texture(1 / 20), 0.5 * texture(1 / 64)
+    found = goal_of(FITS["expression"], lambda at: shifted(soft, 5 * at), lambda at: soft + fine)
+    inside = (..., slice(8, 56), slice(8, 56))
+    moved, unmoved = shifted(soft + fine, 5), shifted(soft, 5) + fine
+    far = (found[0] - moved)[inside].square().mean()
+    assert far < 0.1 * (unmoved - moved)[inside].square().mean()
+
+
+def test_what_motion_cannot_say_of_an_expression_is_added():
+    def opening(at: float) -> torch.Tensor:
+        picture = torch.zeros(3, 64, 64)
+        picture[:, 28:36, 24:40] = -0.8 * at
+        return picture
+
+    found = goal_of(FITS["expression"], opening, lambda at: torch.full((3, 64, 64), 0.1))
+    torch.testing.assert_close(found[0], opening(1) + 0.1, rtol=0, atol=1e-3)
+
+
+def test_a_thing_covers_and_leaves_the_rest():
+    def put(at: float) -> torch.Tensor:
+        picture = torch.full((3, 64, 64), 0.1 * at)
+        picture[:, 40:] = 0.8 * at
+        return picture
+
+    found = goal_of(FITS["thing"], put, lambda at: torch.full((3, 64, 64), 0.3))
+    torch.testing.assert_close(found[..., :20, :], torch.full_like(found[..., :20, :], 0.3))
+    torch.testing.assert_close(found[..., 56:, :], torch.full_like(found[..., 56:, :], 0.8))
+
+
+def test_errors_weigh_what_changes():
+    drawn, wanted = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)
+    weight = torch.ones(1, 1, 4, 4)
+    weight[..., :2] = 4
+    assert offset_error(drawn, wanted, weight).item() == pytest.approx(2.5 * (0.5 + 2 * 0.25))
+    assert squared_error(drawn, wanted, weight).item() == pytest.approx(2.5 * 0.25)
 
 
 def test_a_kind_of_edit_that_no_fit_knows_is_refused():
@@ -94,9 +134,10 @@ def told() -> Iterator[Told]:
 @torch.no_grad()
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
 def test_the_tuned_generator_comes_closer_to_the_edit(told: Told, fit):
-    direction = told[0]
+    direction, codes, tuned, _ = told
     offset, weights = refined(*told, 40, fit)
-    assert error(offset, *told, fit) < 0.9 * error(direction, *told, fit)
+    asked = goal_at(*told, fit), torch.arange(len(codes))
+    assert goal_error(tuned, offset, *asked) < 0.9 * goal_error(tuned, direction, *asked)
     half = len(direction) // 2
     assert torch.equal(offset[half:], direction[half:]) is not fit.finer_rows
     assert (offset[:half] != direction[:half]).any(1).all()
@@ -108,7 +149,7 @@ def test_the_tuned_generator_comes_closer_to_the_edit(told: Told, fit):
 def test_a_copy_of_the_generator_that_learns_the_edit_comes_closer_still(told: Told, fit):
     _, codes, tuned, _ = told
     offset, weights = refined(*told, 20, fit, 60)
-    asked = offset, goal_at(*told, fit), torch.arange(len(codes)), fit, squared_error
+    asked = offset, goal_at(*told, fit), torch.arange(len(codes)), squared_error
     assert goal_error(with_added(tuned, weights), *asked) < 0.9 * goal_error(tuned, *asked)
     lower = {"conv1.conv.weight", "convs.0.conv.weight", "convs.1.conv.weight"}
     assert weights.keys().isdisjoint(lower) and any("convs.2" in name for name in weights)
@@ -120,12 +161,22 @@ def test_a_copy_of_the_generator_that_learns_the_edit_comes_closer_still(told: T
 
 @torch.no_grad()
 def test_without_steps_of_its_own_the_offset_is_the_direction(told: Told):
-    offset, weights = refined(*told, 0, THING, 2)
+    offset, weights = refined(*told, 0, FITS["thing"], 2)
     assert torch.equal(offset, told[0]) and weights
 
 
 @torch.no_grad()
-def test_what_is_wanted_of_a_frame_is_drawn_once(monkeypatch):
+def test_a_generator_that_draws_what_is_wanted_learns_nothing(told: Told):
+    direction, codes, _, base = told
+    same = refined(direction, codes, base, base, 3, FITS["expression"], 3)
+    assert torch.equal(same.offset, direction) and not same.weights
+    other: FittedEdit = refined(direction, codes, base, base, 3, FITS["thing"], 3)
+    assert not torch.equal(other.offset, direction) and other.weights
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "pictures"), [("thing", 3), ("expression", 6)])
+def test_what_is_wanted_of_a_frame_is_drawn_once(monkeypatch, kind, pictures):
     base, drawn = tiny_generator(), []
 
     def counted(generator: Generator, codes: torch.Tensor) -> torch.Tensor:
@@ -134,8 +185,9 @@ def test_what_is_wanted_of_a_frame_is_drawn_once(monkeypatch):
 
     monkeypatch.setattr(refine, "draw", counted)
     codes = tiny_codes(base)
-    refined(direction_of(base), codes, tuned_from(base), base, 30, THING)
-    assert sum(drawn) == 3 * len(codes)
+    refined(direction_of(base), codes, tuned_from(base), base, 30, FITS[kind])
+    # And a part of them once more, to see whether they are drawn already.
+    assert sum(drawn) == pictures * len(codes) + min(refine.BATCH, len(codes))
 
 
 @torch.no_grad()
@@ -143,7 +195,7 @@ def test_rows_that_the_edit_does_not_name_stay():
     base = tiny_generator()
     direction = direction_of(base)
     direction[1:] = 0
-    offset, _ = refined(direction, tiny_codes(base), tuned_from(base), base, 2, THING)
+    offset, _ = refined(direction, tiny_codes(base), tuned_from(base), base, 2, FITS["thing"])
     assert not offset[1:].any() and (offset[0] != direction[0]).any()
 
 
@@ -159,7 +211,8 @@ def test_an_edit_is_fitted_where_it_says_so(tmp_path, monkeypatch):
         source = config.source_in("embedded")
         found = load_change(config, source, "embedded", base, 2.0)
         moved, same = apply_all([found], codes, tuned)
-        wanted = refined(2 * direction, codes, tuned, base, steps, FITS[kind]).offset
+        told = 2 * direction, codes, tuned, base
+        wanted = refined(*told, steps, FITS[kind]).offset if steps else 2 * direction
         torch.testing.assert_close(moved, codes + wanted)
         assert same is tuned
         keys.append(part_key(config, change.Change([]), "embedded"))
@@ -167,7 +220,7 @@ def test_an_edit_is_fitted_where_it_says_so(tmp_path, monkeypatch):
     learning = one_edit("direction", "own", refine=3, refine_as="thing", refine_generator=2)
     found = load_change(learning, learning.source_in("embedded"), "embedded", base, 2.0)
     moved, learned = apply_all([found], codes, tuned)
-    offset, weights = refined(2 * direction, codes, tuned, base, 3, THING, 2)
+    offset, weights = refined(2 * direction, codes, tuned, base, 3, FITS["thing"], 2)
     torch.testing.assert_close(moved, codes + offset)
     for name, value in tuned.state_dict().items():
         assert torch.equal(learned.state_dict()[name], value + weights.get(name, 0))

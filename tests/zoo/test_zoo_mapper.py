@@ -99,7 +99,11 @@ def test_an_embedded_mapper_moves_codes(tmp_path, monkeypatch, few_faces, encode
     config = {"mapper": module.mapper.config}
     save_asset(tmp_path / "own.safetensors", module.mapper.state_dict(), "mapper", config, half=False)
     family = small_family()
-    told = ["edit.sources.embedded={kind: mapper, weights: own}", "edit.strength=0.5"]
+    told = [
+        "edit.sources.embedded={kind: mapper, weights: own}",
+        "edit.refine_generator=0",
+        "edit.strength=0.5",
+    ]
     change = change_of("surprised", family, *told)
     codes = module.testing
     assert change.move is not None and change.records[0]["kind"] == "mapper"
