@@ -42,13 +42,19 @@ def test_usual_strengths_and_downloads_go_by_the_family():
     assert config.official_weights("ffhq") == ["styleclip-angry", "interfacegan-smile"]
 
 
-@pytest.mark.parametrize("name", ["eyeglasses", "beard"])
-def test_drawn_things_are_fitted_to_the_clip_where_they_are_directions(name):
-    assert {f: parsed(f"family={f}", f"edit={name}").edit.refine for f in ("embedded", "ffhq")} == {
-        "embedded": 60,
-        "ffhq": 0,
-    }
-    assert told(f"edit.stack=[happy,{name}]").layers[name].refine == 60
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [("eyeglasses", (60, 150)), ("beard", (60, 150))]
+    + [(expression, (0, 100)) for expression in ("surprised", "happy", "angry")],
+)
+def test_directions_are_fitted_to_the_clip(name, steps):
+    def fitting(edit: EditConfig) -> tuple[int, int]:
+        return edit.refine, edit.refine_generator
+
+    assert fitting(parsed("family=embedded", f"edit={name}").edit) == steps
+    if name != "happy":  # the paper's family has none
+        assert fitting(parsed("family=ffhq", f"edit={name}").edit) == (0, 0)
+    assert fitting(told(f"edit.stack=[nada_elf,{name}]").layers[name]) == steps
 
 
 def test_one_generator_may_be_among_them_and_comes_first():
