@@ -3,17 +3,20 @@
     python -m experiments.zoo.evaluate_family --faces FOLDER --labels faces.csv --out runs/figures \\
         --generator runs/gan/generator.safetensors --encoder runs/encoder/encoder.safetensors
 
-Fréchet distances (generators with a mapping network), PSNR, perceptual distance and sharpness of
-reconstructions, the order in which the perceptual distance puts known distortions, and with ``--classifier``
-how often a direction turns a neutral face into its emotion.
+Fréchet distances and grids of pictures from noise (by the generator's mapping network, else by the code
+sampler of ``--sampler``), PSNR, perceptual distance and sharpness of reconstructions, the order in which the
+perceptual distance puts known distortions, and with ``--classifier`` how often a direction turns a neutral
+face into its emotion.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +25,7 @@ from torch import Tensor, nn
 from experiments.zoo import faces
 from experiments.zoo.augment import gray
 from experiments.zoo.faces import Faces, to_range
-from experiments.zoo.frechet import NAME, frechet_distance, gaussian
+from experiments.zoo.frechet import NAME, Gaussian, frechet_distance, gaussian
 from experiments.zoo.ladders import ladder_order
 from experiments.zoo.networks import read_generator, read_whole_encoder
 from experiments.zoo.reconstruction import reconstruction_figures
@@ -32,6 +35,7 @@ from tempcons.check import InputError
 from tempcons.family import FamilyConfig
 from tempcons.media.range import to_pictures
 from tempcons.metrics.sharpness import sharpness
+from tempcons.models.code_sampler import CodeSampler
 from tempcons.models.perceptual import Lite0Distance
 from tempcons.models.stylegan2 import Generator
 from tempcons.weights.assets import ASSETS, read_asset
@@ -41,23 +45,52 @@ TRUNCATIONS = (1.0, 0.8, 0.6, 0.4)
 ORDERED = 64  # pictures that are distorted
 
 
+class Drawing(Protocol):
+    """Pictures (B, 3, S, S) from noise of seed 0, in batches."""
+
+    def __call__(self, count: int, truncation: float = 1.0) -> Iterator[Tensor]: ...
+
+
+def drawing_of(generator: Generator, sampler: Path | None) -> Drawing | None:
+    """By the generator's mapping network, else by a code sampler, a linear map from noise to W+.
+
+    Returns:
+        None where there is neither.
+    """
+    if generator.n_mlp:
+        return partial(drawn_pictures, generator)
+    if sampler is None:
+        return None
+    asset = read_asset(sampler, "sampler")
+    mean = asset.tensors["mean"]
+    sample = CodeSampler(mean, asset.tensors["basis"], asset.config["typical_distance"])
+
+    def drawn(count: int, truncation: float = 1.0) -> Iterator[Tensor]:
+        codes = torch.lerp(mean, sample(count, torch.Generator().manual_seed(0)), truncation)
+        for part in codes.split(32):
+            yield generator.synthesis(part, "none").clamp(-1, 1)
+
+    return drawn
+
+
 def frechet_figures(
-    generator: Generator, found: Faces, count: int, network: Lite0Distance
-) -> dict[str, float]:
-    """Distances of ``count`` pictures from noise to training and held-out faces (luminance).
+    drawn: dict[str, Iterator[Tensor]], training: Tensor, testing: Tensor, network: Lite0Distance
+) -> dict[str, Any]:
+    """Distances of drawn pictures, by name, to training and held-out faces (luminance).
 
     Beside them the distance of held-out to training faces: what a perfect generator would come to with as
     few pictures.
     """
 
-    def of(pictures: Tensor) -> Any:
-        return gaussian(network, (gray(to_range(part)) for part in pictures.split(64)))
+    def of(batches: Iterable[Tensor]) -> Gaussian:
+        return gaussian(network, (gray(part) for part in batches))
 
-    some = torch.from_numpy(np.random.RandomState(0).permutation(len(found.training))[:count])
-    training, testing = of(found.training[some]), of(found.testing)
-    drawn = gaussian(network, (gray(part) for part in drawn_pictures(generator, count)))
-    pairs = {"training": (drawn, training), "held_out": (drawn, testing), "floor": (testing, training)}
-    return {name: round(frechet_distance(*pair), 3) for name, pair in pairs.items()}
+    real = {n: of(map(to_range, p.split(64))) for n, p in (("training", training), ("held_out", testing))}
+    found: dict[str, Any] = {"floor": round(frechet_distance(real["held_out"], real["training"]), 3)}
+    for name, batches in drawn.items():
+        moments = of(batches)
+        found[name] = {place: round(frechet_distance(moments, real[place]), 3) for place in real}
+    return found
 
 
 def flip_rates(
@@ -115,6 +148,7 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, default=ASSETS / "encoder.safetensors")
     parser.add_argument("--refiner", type=Path, help="of the encoder's codes; without: they stay as they are")
     parser.add_argument("--passes", type=int, default=FamilyConfig.refiner_passes, help="of the refiner")
+    parser.add_argument("--sampler", type=Path, help="of codes, for a generator without mapping network")
     parser.add_argument("--classifier", type=Path)
     parser.add_argument("--directions", type=Path, default=ASSETS)
     parser.add_argument("--strength", type=float, default=2.0)
@@ -145,18 +179,29 @@ def main() -> None:
     if args.clip is not None:
         aligned, inverted = args.clip
         figures["clip"] = clip_figures(aligned, inverted, network)
-    if generator.n_mlp:
-        figures[NAME] = frechet_figures(generator, found, args.drawn, network)
-        write_grid(torch.cat(list(drawn_pictures(generator, 64))), 8, args.out / "samples.png")
-        rows = [torch.cat(list(drawn_pictures(generator, 8, share))) for share in TRUNCATIONS]
-        write_grid(torch.cat(rows), len(rows), args.out / "truncation.png")
+    drawing = drawing_of(generator, args.sampler)
+    if drawing is not None:
+        chosen = np.random.RandomState(0).permutation(len(found.training))[: args.drawn]
+        training = found.training[torch.from_numpy(chosen)]
+        drawn = {
+            "from_noise": drawing(args.drawn),
+            # What no mapping network can be better than: codes of the very faces that it is compared with.
+            "reconstructed": (
+                generator.synthesis(encoder(to_range(part)), "none").clamp(-1, 1)
+                for part in training.split(32)
+            ),
+        }
+        figures[NAME] = frechet_figures(drawn, training, found.testing, network)
+        write_grid(torch.cat(list(drawing(64))), 8, args.out / "samples.jpg")
+        rows = [torch.cat(list(drawing(8, share))) for share in TRUNCATIONS]
+        write_grid(torch.cat(rows), len(rows), args.out / "truncation.jpg")
     if args.classifier is not None:
         figures["flips"] = flip_rates(
             generator, encoder, found, args.classifier, args.directions, args.strength
         )
     some = to_range(testing[:10])
-    drawn = generator.synthesis(encoder(some), "none").clamp(-1, 1)
-    write_grid(torch.cat([some, drawn]), 2, args.out / "reconstructions.png")
+    again = generator.synthesis(encoder(some), "none").clamp(-1, 1)
+    write_grid(torch.cat([some, again]), 2, args.out / "reconstructions.jpg")
     (args.out / "figures.json").write_text(json.dumps(figures, indent=2))
     print(json.dumps(figures, indent=2))
 

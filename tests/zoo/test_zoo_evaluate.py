@@ -7,13 +7,17 @@ import sys
 
 import numpy as np
 import pytest
-from tiny import TinyDistance
+import torch
+from tiny import CHANNELS, SIZE, STYLE_DIM, TinyDistance
 from tiny_assets import write_assets
 
 from experiments.zoo import evaluate_family
+from experiments.zoo.evaluate_family import drawing_of, frechet_figures
+from experiments.zoo.faces import to_range
 from experiments.zoo.train_classifier import EMOTIONS, EmotionNetwork
 from tempcons.check import InputError
-from tempcons.weights.assets import save_asset
+from tempcons.models.stylegan2 import Generator
+from tempcons.weights.assets import read_asset, save_asset
 
 
 def told(monkeypatch, face_folder, labels, out, *more: str) -> None:
@@ -34,7 +38,7 @@ def family(tmp_path, monkeypatch) -> list[str]:
     )
     monkeypatch.setattr(evaluate_family, "Lite0Distance", TinyDistance)
     monkeypatch.setattr(evaluate_family, "frechet_figures", lambda *_: {"training": 1.0})
-    parts = ("generator", "encoder", "refiner", "classifier")
+    parts = ("generator", "encoder", "refiner", "sampler", "classifier")
     files = [f"--{part}={assets}/{part}.safetensors" for part in parts]
     return [*files, f"--directions={assets}"]
 
@@ -58,7 +62,8 @@ def test_every_figure_is_there(face_folder, family, tmp_path, monkeypatch):
     error = np.square(np.float64(frames - frames // 2) / 255).mean(axis=(1, 2, 3))
     assert figures["clip"]["psnr_db"] == pytest.approx(float((-10 * np.log10(error)).mean()), abs=1e-3)
     assert figures["clip"]["sharpness_share_median"] == pytest.approx(0.25, abs=0.01)
-    assert {p.name for p in (tmp_path / "out").glob("*.png")} >= {"reconstructions.png"}
+    pictures = {"reconstructions.jpg", "samples.jpg", "truncation.jpg"}
+    assert {p.name for p in (tmp_path / "out").glob("*.jpg")} == pictures
 
 
 def test_flips_need_a_neutral_face(face_folder, family, tmp_path, monkeypatch):
@@ -67,3 +72,36 @@ def test_flips_need_a_neutral_face(face_folder, family, tmp_path, monkeypatch):
     told(monkeypatch, face_folder, tmp_path / "labels.csv", tmp_path / "out", *family)
     with pytest.raises(InputError, match="neutral"):
         evaluate_family.main()
+
+
+@torch.no_grad()
+def test_a_generator_without_mapping_network_draws_from_the_code_sampler(tmp_path):
+    generator = Generator(SIZE, STYLE_DIM, n_mlp=0, channels=CHANNELS).eval()
+    sampler = write_assets(tmp_path) / "sampler.safetensors"
+    assert drawing_of(generator, None) is None
+    drawing = drawing_of(generator, sampler)
+    assert drawing is not None
+    means, halves, wholes = (torch.cat(list(drawing(40, share))) for share in (0.0, 0.5, 1.0))
+    code = read_asset(sampler, "sampler").tensors["mean"]
+    mean = generator.synthesis(code[None], "none").clamp(-1, 1)
+    torch.testing.assert_close(means, mean.expand(40, -1, -1, -1))
+    assert wholes.abs().max() <= 1
+    assert 0 < (halves - mean).abs().mean() < (wholes - mean).abs().mean()
+
+
+class MeanColour:
+    """Features: the picture itself, whose mean over positions is taken."""
+
+    def _taps(self, pictures: torch.Tensor) -> list[torch.Tensor]:
+        return [pictures]
+
+
+def test_pictures_like_the_faces_are_near_them_and_others_far():
+    random = torch.Generator().manual_seed(0)
+    training, testing = torch.randint(0, 256, (2, 6, 3, 8, 8), generator=random, dtype=torch.uint8)
+    drawn = {"alike": [to_range(training)], "dark": [torch.full((6, 3, 8, 8), -1.0)]}
+    batches = {name: iter(pictures) for name, pictures in drawn.items()}
+    found = frechet_figures(batches, training, testing, MeanColour())  # type: ignore[arg-type]
+    assert found["alike"]["training"] == pytest.approx(0, abs=2e-3)
+    assert found["alike"]["held_out"] == pytest.approx(found["floor"], abs=2e-3)
+    assert found["dark"]["training"] > found["floor"] + 1
