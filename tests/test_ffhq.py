@@ -123,7 +123,7 @@ def test_our_recipe_and_own_strengths_can_be_asked_for():
     config = parsed("recipe=tempcons", "edit=angry", "edit.strength=0.07")
     assert (config.recipe, config.comparison_recipe, config.edit.strength) == ("tempcons", "paper", 0.07)
     assert parsed("edit=angry").edit.strength == 0.1
-    assert parsed("family=embedded", "edit=angry").edit.strength == 2.0
+    assert parsed("family=embedded", "edit=angry").edit.strength == 2.5
 
 
 def test_embedded_needs_no_download_and_its_inversions_keep_their_keys():
