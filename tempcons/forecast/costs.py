@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from tempcons.edits.config import AdaptConfig
 from tempcons.edits.refine import BATCH as FITTED_FRAMES
+from tempcons.edits.refine import MOTION_STEPS
 from tempcons.forecast.calibration import Rates
 from tempcons.forecast.plan import FIGURES, RESULTS, Step
 from tempcons.metrics.evaluate import E_LONG_GAPS
@@ -135,11 +136,11 @@ def adapt_cost(job: Job, step: Step) -> Cost:
 def edit_cost(job: Job, step: Step) -> Cost:
     rates = job.rates
     parts = job.config.edit.parts
-    # Fitting draws every frame that it looks at three times, and those of a step once more.
+    # Fitting draws every frame that it looks at up to so many times, and those of a step once more.
     work = job.frames * rates.render
     for part in parts:
         moved, learned = part.refine * FITTED_FRAMES, part.refine_generator * FITTED_FRAMES
-        work += 3 * min(job.frames, moved + learned) * rates.render
+        work += (MOTION_STEPS + 3) * min(job.frames, moved + learned) * rates.render
         work += moved * rates.codes + learned * rates.weights
     learns = any(part.refine_generator for part in parts)
     memory = job.training_mb(FITTED_FRAMES, True) if learns else job.training_mb(8, False)
