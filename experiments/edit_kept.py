@@ -17,14 +17,12 @@ import torch
 from torch import Tensor
 
 from experiments.composed import change_of, composed
-from experiments.edits_picture import LOOKS
+from experiments.edits_picture import EDITS, LOOKS
 from tempcons.edits.change import Change, apply_all
 from tempcons.family import load_family
 from tempcons.models.stylegan2 import Generator
 from tempcons.stages.invert import load_generator
 from tempcons.weights.assets import load_state
-
-EDITS = ("surprised", "happy", "angry", *LOOKS)
 
 
 @torch.no_grad()
@@ -60,7 +58,7 @@ def codes_of(inversion: Path, every: int) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("inversions", type=Path, nargs="+", help="with codes and generator.safetensors")
-    parser.add_argument("--edits", nargs="+", default=EDITS)
+    parser.add_argument("--edits", nargs="+", default=[*EDITS, *LOOKS])
     parser.add_argument("--every", type=int, default=4, help="of so many frames one")
     parser.add_argument(
         "--reference", type=Path, help="inversion at whose codes the base's change is taken, for all alike"

@@ -80,6 +80,10 @@ def frechet_figures(
 
     Beside them the distance of held-out to training faces: what a perfect generator would come to with as
     few pictures.
+
+    Args:
+        drawn: batches of (B, 3, S, S) in [-1, 1].
+        training, testing: (N, 3, S, S) faces in 8 bits.
     """
 
     def of(batches: Iterable[Tensor]) -> Gaussian:

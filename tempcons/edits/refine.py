@@ -61,7 +61,13 @@ class Goal(NamedTuple):
 
 
 def carried_over(direction: Tensor, codes: Tensor, tuned: Generator, base: Generator) -> Goal:
-    """An expression: the clip's pictures, moved as the family's move, and the family's other changes."""
+    """An expression: the clip's pictures, moved as the family's move, and the family's other changes.
+
+    Args:
+        direction: (L, D), the strength included.
+        codes: (B, L, D).
+        tuned, base: the clip's generator and the family's.
+    """
     drawn = [draw(base, codes + step / MOTION_STEPS * direction) for step in range(MOTION_STEPS + 1)]
     flow = motion(drawn)
     moved, moved_plain = (warp(picture, flow, "border")[0] for picture in (draw(tuned, codes), drawn[0]))
@@ -70,7 +76,11 @@ def carried_over(direction: Tensor, codes: Tensor, tuned: Generator, base: Gener
 
 
 def motion(drawn: list[Tensor]) -> Tensor:
-    """Flow (B, 2, H, W) from the last of pictures (B, 3, H, W) to the first, followed one by one."""
+    """Flow (B, 2, H, W) in pixels from the last of pictures to the first, followed from one to the next.
+
+    Args:
+        drawn: two or more of (B, 3, H, W) in [-1, 1], each a little further than the one before.
+    """
     estimate = DISFlow()
     flow = torch.zeros_like(drawn[0][:, :2])
     for before, after in pairwise(drawn):
@@ -80,7 +90,13 @@ def motion(drawn: list[Tensor]) -> Tensor:
 
 
 def put_on(direction: Tensor, codes: Tensor, tuned: Generator, base: Generator) -> Goal:
-    """A thing: the family's pictures where the edit changes them, else the clip's."""
+    """A thing: the family's pictures where the edit changes them, else the clip's.
+
+    Args:
+        direction: (L, D), the strength included.
+        codes: (B, L, D).
+        tuned, base: the clip's generator and the family's.
+    """
     edited = draw(base, codes + direction)
     share = changed_share(edited, draw(base, codes))
     return Goal(codes, torch.lerp(draw(tuned, codes), edited, share), 1 + (WEIGHT - 1) * share)

@@ -14,6 +14,7 @@ from tiny_assets import write_assets
 from experiments.zoo import evaluate_family
 from experiments.zoo.evaluate_family import drawing_of, frechet_figures
 from experiments.zoo.faces import to_range
+from experiments.zoo.frechet import NAME
 from experiments.zoo.train_classifier import EMOTIONS, EmotionNetwork
 from tempcons.check import InputError
 from tempcons.models.stylegan2 import Generator
@@ -24,6 +25,11 @@ def told(monkeypatch, face_folder, labels, out, *more: str) -> None:
     """What the script reads as its command line."""
     call = ["script", f"--faces={face_folder}/pictures", f"--labels={labels}", f"--out={out}", "--threads=1"]
     monkeypatch.setattr(sys, "argv", [*call, *more])
+
+
+def counted(drawn, training, *_) -> dict[str, int]:
+    """How many pictures there are of each kind, in place of their distances."""
+    return {n: sum(map(len, batches)) for n, batches in drawn.items()} | {"training": len(training)}
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def family(tmp_path, monkeypatch) -> list[str]:
         {"classifier": {"width": 4}},
     )
     monkeypatch.setattr(evaluate_family, "Lite0Distance", TinyDistance)
-    monkeypatch.setattr(evaluate_family, "frechet_figures", lambda *_: {"training": 1.0})
+    monkeypatch.setattr(evaluate_family, "frechet_figures", counted)
     parts = ("generator", "encoder", "refiner", "sampler", "classifier")
     files = [f"--{part}={assets}/{part}.safetensors" for part in parts]
     return [*files, f"--directions={assets}"]
@@ -52,10 +58,21 @@ def test_every_figure_is_there(face_folder, family, tmp_path, monkeypatch):
         text = text.replace(f",{emotion}", ",neutral")
     (tmp_path / "labels.csv").write_text(text)
     clip = ["--clip", f"{tmp_path}/aligned.npy", f"{tmp_path}/inverted.npy"]
-    told(monkeypatch, face_folder, tmp_path / "labels.csv", tmp_path / "out", *family, "--pictures=1", *clip)
+    told(
+        monkeypatch,
+        face_folder,
+        tmp_path / "labels.csv",
+        tmp_path / "out",
+        *family,
+        "--pictures=1",
+        "--drawn=6",
+        *clip,
+    )
     evaluate_family.main()
     figures = json.loads((tmp_path / "out" / "figures.json").read_text())
     assert figures["held_out_pictures"] == 1
+    assert figures[NAME]["from_noise"] == 6
+    assert 0 < figures[NAME]["reconstructed"] == figures[NAME]["training"] <= 6
     assert set(figures["reconstruction"]) >= {"psnr_db", "sharpness_share_median", "distance"}
     assert set(figures["flips"]) == {"happy", "surprised", "angry"}
     # Half as bright: 10 log10 of 4 over the mean square of the brightness.
