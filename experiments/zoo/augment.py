@@ -122,7 +122,11 @@ def adapted(p: float, sureness: float, pictures: int, target: float, full_after:
 
 
 def input_changes(
-    pictures: Tensor, tintable: Tensor, random: torch.Generator, strength: float = 1.0
+    pictures: Tensor,
+    tintable: Tensor,
+    random: torch.Generator,
+    strength: float = 1.0,
+    moved_share: float = 1.0,
 ) -> Tensor:
     """What an encoder should bear: mirror images, small errors of the alignment, tone, tinted gray pictures.
 
@@ -130,11 +134,18 @@ def input_changes(
         pictures: (B, 3, S, S) in [-1, 1].
         tintable: (B,) pictures without colours; half of them get a random warm or cold tone.
         strength: scales everything but mirroring.
+        moved_share: of the pictures, that are moved; the others keep the sharpness that resampling takes.
     """
-    drawn = Drawn(len(pictures), 1.0, random)
-    small = Strengths(shift=0.01 * strength, log_scale=0.02 * strength, turn=0.035 * strength)
-    pictures = moved(pictures, geometric(drawn, small))
     batch, device = len(pictures), random.device
+    small = Strengths(shift=0.01 * strength, log_scale=0.02 * strength, turn=0.035 * strength)
+    drawn = Drawn(batch, 1.0, random)
+    maps = geometric(drawn, small)
+    if moved_share < 1:
+        stays = torch.rand(batch, generator=random, device=device) >= moved_share
+        in_place = torch.zeros_like(maps)
+        in_place[:, 0, 0], in_place[:, 1, 1] = maps[:, 0, 0].sign(), 1.0
+        maps = torch.where(stays[:, None, None], in_place, maps)
+    pictures = moved(pictures, maps)
     chosen = tintable & (torch.rand(batch, generator=random, device=device) < 0.5 * strength)
     warm = drawn.normal(0.12) + 0.05
     tone = torch.stack([warm, drawn.normal(0.03), -warm], 1) * chosen[:, None]

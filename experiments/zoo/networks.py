@@ -35,6 +35,14 @@ def new_discriminator(channels: dict[int, int] | None = None, size: int = SIZE) 
     return Discriminator(size, channels or DISCRIMINATOR_CHANNELS)
 
 
+def read_judge(parts: Path | None, size: int) -> Discriminator:
+    """The discriminator of a GAN's folder ``parts``; None: a new one."""
+    judge = new_discriminator(size=size)
+    if parts is not None:
+        judge.load_state_dict(with_prefix(load_parts(parts), "discriminator."))
+    return judge
+
+
 def read_generator(path: Path) -> Generator:
     """A generator's asset, ready to train."""
     return generator_from_asset(read_asset(path, "generator")).requires_grad_(True).train()

@@ -115,13 +115,14 @@ def tuned_variants(
     variants = [{k: v.detach() for k, v in base.named_parameters()}]
     names, sizes = np.unique(persons, return_counts=True)
     for person in names[np.argsort(-sizes, kind="stable")][:count]:
-        x = to_range(pictures[torch.from_numpy(np.flatnonzero(persons == person)[:8])])
+        at = torch.from_numpy(np.flatnonzero(persons == person)[:8]).to(pictures.device)
+        x = to_range(pictures[at])
         with torch.no_grad():
             codes = encoder(x)
         copied = copy.deepcopy(base).requires_grad_(True)
         optimiser = torch.optim.Adam([p for n, p in copied.named_parameters() if "noise" not in n], lr=3e-3)
         for _ in range(steps):
-            at = torch.randperm(len(x))[:4]
+            at = torch.randperm(len(x))[:4].to(x.device)
             loss = (copied.synthesis(codes[at]) - x[at]).square().mean()
             optimiser.zero_grad()
             loss.backward()
@@ -157,18 +158,18 @@ def distil(
     settings: AdaptationSettings,
 ) -> None:
     """Learn to draw what the operator makes of the generators' pictures, from codes of training faces."""
-    distance = Lite0Distance()
+    distance = Lite0Distance().to(pictures.device)
     optimiser = torch.optim.Adam(adaptation.parameters(), lr=settings.lr, betas=(0.9, 0.99))
     began = time.time()
     for step in range(settings.steps):
         for group in optimiser.param_groups:
             group["lr"] = settings.rate(step)
         weights = variants[step % len(variants)]
-        x = to_range(pictures[torch.randint(len(pictures), (settings.batch,))])
+        x = to_range(pictures[torch.randint(len(pictures), (settings.batch,)).to(pictures.device)])
         with torch.no_grad():
             # Between a face and another, so that codes moved by edits are drawn well too.
             codes = encoder(x)
-            codes = codes + 0.3 * torch.rand(len(x), 1, 1) * (codes.roll(1, 0) - codes)
+            codes = codes + 0.3 * torch.rand(len(x), 1, 1).to(codes) * (codes.roll(1, 0) - codes)
             wanted = look.operator(synthesis.with_weights(weights, codes).clamp(-1, 1))
         drawn = synthesis.with_weights(adaptation.applied(weights), codes)
         loss = (drawn - wanted).abs().mean() + 2 * (drawn - wanted).square().mean()
@@ -208,15 +209,18 @@ def main() -> None:
         "--persons", type=int, default=4, help="generators tuned on a person, beside the base"
     )
     parser.add_argument("--tuning-steps", type=int, default=60)
+    parser.add_argument("--generator", type=Path, default=ASSETS / "generator.safetensors")
+    parser.add_argument("--encoder", type=Path, default=ASSETS / "encoder.safetensors")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    base_asset = read_asset(ASSETS / "generator.safetensors", "generator")
-    base = generator_from_asset(base_asset)
-    encoder = read_encoder(ASSETS / "encoder.safetensors").requires_grad_(False).eval()
+    base_asset = read_asset(args.generator, "generator")
+    base = generator_from_asset(base_asset).to(args.device)
+    encoder = read_encoder(args.encoder).requires_grad_(False).eval().to(args.device)
     found = faces.from_arguments(args, base.size)
-    look, training = LOOKS[args.look], found.training
+    look, training = LOOKS[args.look], found.training.to(args.device)
     variants = tuned_variants(
         base, encoder, training, found.identity[~found.held], args.persons, args.tuning_steps
     )
@@ -226,7 +230,7 @@ def main() -> None:
     settings = AdaptationSettings(args.steps, args.batch, args.lr)
     distil(adaptation, synthesis, encoder, variants, training, look, settings)
     with torch.no_grad():
-        codes = encoder(to_range(found.testing[:TESTED]))
+        codes = encoder(to_range(found.testing[:TESTED].to(args.device)))
     psnr, rows = judge(adaptation, synthesis, variants[0], codes, look)
     print(json.dumps({"held_out_psnr_to_operator_db": round(psnr, 2)}))
     if args.sheet is not None:

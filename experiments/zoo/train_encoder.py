@@ -1,12 +1,12 @@
 """Train the encoder to W+ with the generator fixed.
 
     python -m experiments.zoo.train_encoder --faces FOLDER --labels faces.csv --out runs/encoder \\
-        --generator runs/gan/generator.safetensors --encoder runs/gan/encoder_start.safetensors
+        --generator runs/gan/generator.safetensors --encoder runs/gan/encoder.safetensors
 
 Squared and absolute differences, perceptual distance, and e4e's delta regularisation, which holds the rows of
-a code near their mean, where edits and the mapping network's codes are. ``--adversarial`` adds a
-discriminator (``--parts``: a GAN's, trained on), which asks for detail that the differences average out.
-Runs in pieces (running.py).
+a code near their mean, where edits and the mapping network's codes are. ``--pull`` adds a discriminator
+(``--parts``: a GAN's, trained on), which asks for detail that the differences average out. Runs in pieces
+(running.py).
 
 Source: Tov et al., "Designing an Encoder for StyleGAN Image Manipulation", SIGGRAPH 2021.
 """
@@ -17,26 +17,24 @@ import argparse
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.zoo import faces, running
+from experiments.zoo.adversarial import R1_EVERY, combined_pull, fooling_loss, judging_loss, r1_penalty
 from experiments.zoo.augment import input_changes
 from experiments.zoo.faces import Faces, to_range
 from experiments.zoo.networks import (
     LICENCE,
-    load_parts,
-    new_discriminator,
     read_encoder,
     read_generator,
+    read_judge,
     save_parts,
-    with_prefix,
 )
-from experiments.zoo.reconstruction import reconstruction_figures
-from experiments.zoo.train_gan import R1_EVERY, r1_penalty, write_grid
+from experiments.zoo.reconstruction import Weights, delta_penalty, reconstruction_figures, weighted_difference
+from experiments.zoo.train_gan import write_grid
 from tempcons.models.discriminator import Discriminator
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.perceptual import Lite0Distance
@@ -45,13 +43,16 @@ from tempcons.weights.assets import ASSETS, save_asset
 
 
 @dataclass(frozen=True)
-class CodesSettings:
+class CodesSettings(Weights):
     """Settings of every training of codes for a fixed generator.
 
     Attributes:
         batch: pictures in a step.
         rate: highest learning rate.
-        l1, l2, perceptual: weights of the losses between picture and reconstruction.
+        pull: of a discriminator, in multiples of the faces' own; 0: there is none.
+        judge_rate: learning rate of the discriminator.
+        r1: gamma of its gradient penalty.
+        moved_share: of the faces, that are moved a little.
         colour_weight: how much oftener a coloured picture is drawn than a gray one.
         half_life: of the averaged weights, in pictures.
         test_pictures: of held-out persons in a report.
@@ -59,9 +60,10 @@ class CodesSettings:
 
     batch: int = 64
     rate: float = 6e-4
-    l1: float = 0.3
-    l2: float = 6.0
-    perceptual: float = 0.1
+    pull: float = 0.0
+    judge_rate: float = 1e-3
+    r1: float = 1.0
+    moved_share: float = 1.0
     colour_weight: float = 4.0
     half_life: float = 10_000.0
     test_pictures: int = 512
@@ -72,30 +74,36 @@ class EncoderSettings(CodesSettings):
     """Settings of the encoder's training.
 
     Attributes:
-        delta, adversarial: weights of its further losses.
-        r1: gamma of the discriminator's gradient penalty.
+        delta: weight of e4e's regularisation.
     """
 
     delta: float = 1e-3
-    adversarial: float = 0.0
-    r1: float = 1.0
-
-
-def delta_penalty(codes: Tensor) -> Tensor:
-    """Mean squared distance of the rows of (B, L, D) codes from their mean row."""
-    return (codes - codes.mean(1, keepdim=True)).square().mean()
 
 
 class CodesTraining(running.ZooModule):
-    """A network that makes or corrects codes, its averaged copy, the fixed generator, and faces."""
+    """A network that makes or corrects codes, its averaged copy, the fixed generator, and faces.
+
+    Args:
+        found: faces; training persons are learned from.
+        generator: stays as it is.
+        encoder: the network.
+        settings: of the training.
+        discriminator: learns too; None where ``settings.pull`` is 0.
+    """
 
     pictures: Tensor
     testing: Tensor
 
     def __init__(
-        self, found: Faces, generator: Generator, encoder: FaceEncoder, settings: CodesSettings
+        self,
+        found: Faces,
+        generator: Generator,
+        encoder: FaceEncoder,
+        settings: CodesSettings,
+        discriminator: Discriminator | None = None,
     ) -> None:
         super().__init__()
+        self.discriminator = discriminator
         self.automatic_optimization = False
         self.settings = settings
         self.generator = generator.eval().requires_grad_(False)
@@ -110,7 +118,14 @@ class CodesTraining(running.ZooModule):
         self.register_buffer("chance", weight / weight.sum(), persistent=False)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [torch.optim.Adam(self.encoder.parameters(), self.settings.rate, (0.9, 0.99))]
+        wanted = self.settings
+        found: list[torch.optim.Optimizer] = [
+            torch.optim.Adam(self.encoder.parameters(), wanted.rate, (0.9, 0.99))
+        ]
+        if self.discriminator is not None:
+            judge = self.discriminator.parameters()
+            found.append(torch.optim.Adam(judge, wanted.judge_rate, (0.0, 0.99)))
+        return found
 
     @torch.no_grad()
     def draw(self) -> Tensor:
@@ -118,35 +133,52 @@ class CodesTraining(running.ZooModule):
         random = self.random(3)
         assert isinstance(self.chance, Tensor) and isinstance(self.colour, Tensor)
         at = torch.multinomial(self.chance, self.settings.batch, replacement=True, generator=random)
-        return input_changes(to_range(self.pictures[at]), ~self.colour[at], random, max(0.2, 1 - self.share))
+        strength = max(0.2, 1 - self.share)
+        shown = to_range(self.pictures[at])
+        return input_changes(shown, ~self.colour[at], random, strength, self.settings.moved_share)
 
     def training_step(self, batch: int, batch_idx: int) -> None:
-        optimisers = self.optimizers()
+        optimisers: list[Any] = self.optimizers()  # type: ignore[assignment]
         optimisers = optimisers if isinstance(optimisers, list) else [optimisers]
-        for optimiser in optimisers:
+        wanted = self.settings
+        for optimiser, rate in zip(optimisers, (wanted.rate, wanted.judge_rate), strict=False):
             for group in optimiser.param_groups:
-                group["lr"] = self.settings.rate * running.rate_at(self.share)
+                group["lr"] = rate * running.rate_at(self.share)
         with torch.autocast(self.device.type, enabled=False):
             real = self.draw()
-        self.toggle_optimizer(optimisers[0])
+        if self.discriminator is not None:
+            self.discriminator.requires_grad_(False)
         drawn = self.encoder_step(optimisers[0], real)
-        self.untoggle_optimizer(optimisers[0])
-        self.after_step(optimisers[1:], real, drawn)
+        if self.discriminator is not None:
+            self.discriminator.requires_grad_(True)
+            self.discriminator_step(optimisers[1], self.discriminator, real, drawn)
 
     def encoder_step(self, optimiser: Any, real: Tensor) -> Tensor:
         """One step of the network on (B, 3, S, S) faces; returns what was drawn of them."""
         raise NotImplementedError
 
-    def after_step(self, optimisers: list[Any], real: Tensor, drawn: Tensor) -> None:
-        """Steps of other networks, with their optimisers."""
+    def discriminator_step(
+        self, optimiser: Any, discriminator: Discriminator, real: Tensor, drawn: Tensor
+    ) -> None:
+        """One step of the discriminator."""
+        loss = judging_loss(discriminator(real).float(), discriminator(drawn).float())
+        if int(self.taken) % R1_EVERY == 0:
+            loss = loss + 0.5 * self.settings.r1 * R1_EVERY * r1_penalty(discriminator, real)
+        self.log("loss/discriminator", loss)
+        optimiser.zero_grad()
+        self.manual_backward(loss)
+        optimiser.step()
 
-    def difference(self, drawn: Tensor, real: Tensor) -> Tensor:
-        """Weighted losses between (B, 3, S, S) reconstructions and faces, in single precision."""
-        wanted = self.settings
-        loss = wanted.l1 * F.l1_loss(drawn, real) + wanted.l2 * F.mse_loss(drawn, real)
-        if self.distance is not None:
-            loss = loss + wanted.perceptual * self.distance(drawn.clamp(-1, 1), real).mean()
-        return loss
+    def pulled(self, drawn: Tensor, real: Tensor) -> Tensor:
+        """Loss of (B, 3, S, S) reconstructions: the pull of the faces, and of the discriminator if any."""
+        with torch.autocast(self.device.type, enabled=False):
+            loss = weighted_difference(drawn, real, self.settings, self.distance)
+        self.log("loss/difference", loss)
+        if self.discriminator is None:
+            return loss
+        fooled = fooling_loss(self.discriminator(drawn).float())
+        self.log("loss/fooled", fooled)
+        return combined_pull(drawn, loss, fooled, self.settings.pull)
 
     def descend(self, optimiser: Any) -> None:
         """A step of the network by its gradient, clipped; none where that is not finite."""
@@ -161,60 +193,20 @@ class CodesTraining(running.ZooModule):
 
 
 class EncoderTraining(CodesTraining):
-    """The encoder, and a discriminator where one is wanted."""
+    """The encoder."""
 
     settings: EncoderSettings
 
-    def __init__(
-        self,
-        found: Faces,
-        generator: Generator,
-        encoder: FaceEncoder,
-        discriminator: Discriminator | None,
-        settings: EncoderSettings,
-    ) -> None:
-        super().__init__(found, generator, encoder, settings)
-        self.discriminator = discriminator
-
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        found = super().configure_optimizers()
-        if self.discriminator is not None:
-            found.append(torch.optim.Adam(self.discriminator.parameters(), self.settings.rate, (0.0, 0.99)))
-        return found
-
-    def after_step(self, optimisers: list[Any], real: Tensor, drawn: Tensor) -> None:
-        for optimiser in optimisers:
-            self.toggle_optimizer(optimiser)
-            self.discriminator_step(optimiser, real, drawn)
-            self.untoggle_optimizer(optimiser)
-
     def encoder_step(self, optimiser: Any, real: Tensor) -> Tensor:
-        wanted = self.settings
         codes = self.encoder(real)
         drawn = self.generator.synthesis(codes, "none").float()
-        with torch.autocast(self.device.type, enabled=False):
-            penalty = delta_penalty(codes.float())
-            loss = self.difference(drawn, real) + wanted.delta * penalty
-        if self.discriminator is not None:
-            fooled = F.softplus(-self.discriminator(drawn).float()).mean()
-            self.log("loss/fooled", fooled)
-            loss = loss + wanted.adversarial * fooled
-        self.log_dict({"loss": loss, "loss/delta": penalty, "share": self.share})
+        penalty = delta_penalty(codes.float())
+        loss = self.pulled(drawn, real) + self.settings.delta * penalty
+        self.log_dict({"loss/delta": penalty, "share": self.share})
         optimiser.zero_grad()
         self.manual_backward(loss)
         self.descend(optimiser)
         return drawn.detach()
-
-    def discriminator_step(self, optimiser: Any, real: Tensor, drawn: Tensor) -> None:
-        assert self.discriminator is not None
-        of_real, of_drawn = self.discriminator(real).float(), self.discriminator(drawn).float()
-        loss = F.softplus(of_drawn).mean() + F.softplus(-of_real).mean()
-        if int(self.taken) % R1_EVERY == 0:
-            loss = loss + 0.5 * self.settings.r1 * R1_EVERY * r1_penalty(self.discriminator, real)
-        self.log("loss/discriminator", loss)
-        optimiser.zero_grad()
-        self.manual_backward(loss)
-        optimiser.step()
 
     @torch.no_grad()
     def report(self) -> dict[str, float]:
@@ -241,32 +233,18 @@ def main() -> None:
     parser.add_argument("--parts", type=Path, help="folder `parts` of a GAN: its discriminator")
     parser.add_argument("--batch", type=int, default=EncoderSettings.batch)
     parser.add_argument("--test-pictures", type=int, default=EncoderSettings.test_pictures)
-    for name in ("rate", "l1", "l2", "perceptual", "delta", "adversarial", "colour_weight"):
+    numbers = [name for name, kind in get_type_hints(EncoderSettings).items() if kind is float]
+    for name in numbers:
         default = getattr(EncoderSettings, name)
         parser.add_argument("--" + name.replace("_", "-"), type=float, default=default)
     args = parser.parse_args()
     found = faces.from_arguments(args)
-    names = (
-        "batch",
-        "test_pictures",
-        "rate",
-        "l1",
-        "l2",
-        "perceptual",
-        "delta",
-        "adversarial",
-        "colour_weight",
-    )
-    settings = EncoderSettings(**{name: getattr(args, name) for name in names})
+    settings = EncoderSettings(**{name: getattr(args, name) for name in ("batch", "test_pictures", *numbers)})
     generator = read_generator(args.generator)
     rows = (num_layers(generator.size), generator.style_dim)
     encoder = FaceEncoder(*rows) if args.encoder is None else read_encoder(args.encoder)
-    judge = None
-    if settings.adversarial:
-        judge = new_discriminator(size=generator.size)
-        if args.parts is not None:
-            judge.load_state_dict(with_prefix(load_parts(args.parts), "discriminator."))
-    module = EncoderTraining(found, generator, encoder, judge, settings)
+    judge = read_judge(args.parts, generator.size) if settings.pull else None
+    module = EncoderTraining(found, generator, encoder, settings, judge)
     running.run(module, running.piece_of(args), vars(args), args.seed)
 
 

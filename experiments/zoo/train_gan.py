@@ -3,9 +3,10 @@
     python -m experiments.zoo.train_gan --faces FOLDER --labels faces.csv --out runs/gan --minutes 10
 
 By default it starts from the embedded generator and encoder, in coordinates that give them a W space
-(rebase.py), and sharpens what is there: half of the drawn pictures are reconstructions of real faces, whose
-coarse picture is held to the face while the discriminator judges the detail. ``--from-nothing`` is plain
-StyleGAN2-ADA. Runs in pieces (running.py).
+(rebase.py), and both learn: half of the drawn pictures are reconstructions of real faces by the encoder's
+codes, which the face and the discriminator pull at together (adversarial.py); the other half are from noise.
+``--from-nothing`` starts from random weights, ``--code-share 0`` is plain StyleGAN2-ADA. Runs in pieces
+(running.py).
 
 Colour: most pictures may be gray. A fixed share of every batch is judged in colour, against coloured
 pictures alone; the rest is judged by luminance, against all pictures. So the many gray pictures teach shape
@@ -23,16 +24,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import cv2
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.zoo import faces, running
-from experiments.zoo.augment import adapted, augment, gray
+from experiments.zoo.adversarial import R1_EVERY, combined_pull, fooling_loss, judging_loss, r1_penalty
+from experiments.zoo.augment import adapted, augment, gray, input_changes
 from experiments.zoo.faces import Faces, to_range
 from experiments.zoo.frechet import Gaussian, frechet_distance, gaussian
 from experiments.zoo.networks import (
@@ -54,27 +54,31 @@ from experiments.zoo.rebase import (
     rebase_generator,
     save_basis,
 )
+from experiments.zoo.reconstruction import Weights, delta_penalty, reconstruction_figures, weighted_difference
 from tempcons.media.range import to_frames
 from tempcons.models.discriminator import Discriminator
+from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.perceptual import Lite0Distance
-from tempcons.models.stylegan2 import Generator
+from tempcons.models.stylegan2 import Generator, num_layers
 from tempcons.weights.assets import ASSETS, read_asset, save_asset
 
-R1_EVERY, PATH_EVERY, ADAPT_EVERY = 16, 8, 4
-COARSE = 4  # reconstructions are compared after this area reduction
+PATH_EVERY, ADAPT_EVERY = 8, 4
 GRID = (4, 8)
 MAPPED = 10_000  # vectors of the mapping network that its spread is measured on
-GENERATOR, ENCODER_START, BASIS = "generator.safetensors", "encoder_start.safetensors", "basis.safetensors"
+GENERATOR, ENCODER, BASIS = "generator.safetensors", "encoder.safetensors", "basis.safetensors"
 
 
 @dataclass(frozen=True)
-class GanSettings:
+class GanSettings(Weights):
     """Settings of the training.
 
     Attributes:
         colour_share: of a batch that is judged in colour, against coloured pictures.
-        code_share: of a batch drawn from codes of real faces, where there are codes.
-        coarse: weight of the coarse difference between these and their faces.
+        code_share: of a batch that are reconstructions of real faces.
+        pull: of the discriminator at these, in multiples of the faces' own.
+        delta: weight of e4e's regularisation of the encoder's codes.
+        encoder_rate: highest learning rate of the encoder.
+        moved_share: of the faces that the encoder sees, that are moved a little.
         r1: gamma of the gradient penalty.
         path_length: weight of the path length regularisation; 0 for none.
         alone: share of the training at whose start only the discriminator learns.
@@ -82,78 +86,96 @@ class GanSettings:
         ada_pictures: real pictures in which p can go from 0 to 1.
         half_life: of the averaged weights, in pictures.
         judged_pictures: drawn, and real, for the Fréchet distances of a report.
+        test_pictures: of held-out persons in a report.
     """
 
     batch: int = 64
-    rate: float = 2e-3
+    rate: float = 1.5e-3
     colour_share: float = 0.25
     code_share: float = 0.5
-    coarse: float = 4.0
+    pull: float = 0.4
+    perceptual: float = 0.05
+    delta: float = 1e-2
+    encoder_rate: float = 3e-4
+    moved_share: float = 0.3
     r1: float = 1.0
     path_length: float = 0.0
     alone: float = 0.03
     ada_target: float = 0.6
     ada_pictures: int = 100_000
-    half_life: float = 10_000.0
+    half_life: float = 20_000.0
     judged_pictures: int = 2000
+    test_pictures: int = 512
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures of the generator; those at ``known`` should show ``faces``."""
+    """Pictures of the generator; those at ``known`` should show ``faces``, by the encoder's ``codes``."""
 
     pictures: Tensor
     known: Tensor
     faces: Tensor
+    codes: Tensor
 
 
 class GanTraining(running.ZooModule):
-    """Generator, its averaged copy, discriminator; the faces, and codes of theirs, on the device.
+    """Generator, encoder, their averaged copies, discriminator; the faces, on the device.
 
     Args:
         found: faces; training persons only are used.
         generator: with a mapping network.
+        encoder: to the generator's W+.
         discriminator: of the same size.
         settings: of the training.
-        codes: (N, L, D) W+ codes of the training faces, or None.
+        compiled: what takes the time is compiled first, which takes a minute or two.
     """
 
     p: Tensor
     mean_path: Tensor
     pictures: Tensor
+    testing: Tensor
     coloured: Tensor
-    codes: Tensor | None
+    colour: Tensor
 
     def __init__(
         self,
         found: Faces,
         generator: Generator,
+        encoder: FaceEncoder,
         discriminator: Discriminator,
         settings: GanSettings,
-        codes: Tensor | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.settings = settings
-        self.generator, self.discriminator = generator, discriminator
+        self.generator, self.encoder, self.discriminator = generator, encoder, discriminator
         self.average = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.average_encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
+        self.distance = Lite0Distance() if settings.perceptual else None
+        self.synthesis = torch.compile(generator.synthesis) if compiled else generator.synthesis
+        if compiled:
+            encoder.compile()
+            discriminator.compile()
         self.register_buffer("p", torch.zeros(()))
         self.register_buffer("mean_path", torch.zeros(()))
         self.register_buffer("pictures", found.training, persistent=False)
-        coloured = torch.from_numpy(np.flatnonzero(found.colour[~found.held]))
-        self.register_buffer("coloured", coloured, persistent=False)
-        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("testing", found.testing[: settings.test_pictures], persistent=False)
+        colour = torch.from_numpy(found.colour[~found.held])
+        self.register_buffer("colour", colour, persistent=False)
+        self.register_buffer("coloured", torch.nonzero(colour)[:, 0], persistent=False)
         self.signs: list[Tensor] = []
         self.real_features: dict[str, Gaussian] = {}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam without momentum; the discriminator's corrected for the lazy penalty."""
+        """Adam with little momentum against the discriminator, which is corrected for the lazy penalty."""
         late, rate = R1_EVERY / (R1_EVERY + 1), self.settings.rate
         trained = [p for n, p in self.generator.named_parameters() if ".noise" not in n]
         judge = self.discriminator.parameters()
         return [
-            torch.optim.Adam(trained, lr=rate, betas=(0.0, 0.99), eps=1e-8),
+            torch.optim.Adam(trained, lr=rate, betas=(0.5, 0.99), eps=1e-8),
             torch.optim.Adam(judge, lr=rate * late, betas=(0.0, 0.99**late), eps=1e-8),
+            torch.optim.Adam(self.encoder.parameters(), lr=self.settings.encoder_rate, betas=(0.9, 0.99)),
         ]
 
     @property
@@ -180,13 +202,22 @@ class GanTraining(running.ZooModule):
         """Pictures from noise, and from codes of real faces at evenly spread places of the batch."""
         generator, batch, share = self.generator, self.settings.batch, self.settings.code_share
         z = torch.randn(batch, generator.z_dim, generator=random, device=self.device)
-        codes = generator.mapping(z)
-        steps = torch.arange(batch + 1, device=self.device) * (share if self.codes is not None else 0.0)
+        codes = generator.mapping(z).float()
+        steps = torch.arange(batch + 1, device=self.device) * share
         known = torch.nonzero(steps[1:].floor() > steps[:-1].floor())[:, 0]
         chosen = self.indices(random)[known]
-        if self.codes is not None:
-            codes = codes.index_copy(0, known, self.codes[chosen].to(codes.dtype))
-        return Drawn(generator.synthesis(codes, "none"), known, to_range(self.pictures[chosen]))
+        with torch.autocast(self.device.type, enabled=False), torch.no_grad():
+            strength = max(0.2, 1 - self.share)
+            shown = input_changes(
+                to_range(self.pictures[chosen]),
+                ~self.colour[chosen],
+                random,
+                strength,
+                self.settings.moved_share,
+            )
+        found = self.encoder(shown.contiguous(memory_format=torch.channels_last)).float()
+        codes = codes.index_copy(0, known, found)
+        return Drawn(self.synthesis(codes, "none").float(), known, shown, found)
 
     def judged(self, pictures: Tensor, random: torch.Generator) -> Tensor:
         """What the discriminator sees: the first ones in colour, of the others the luminance; augmented."""
@@ -198,35 +229,38 @@ class GanTraining(running.ZooModule):
             return augment(seen, float(self.p), random)
 
     def training_step(self, batch: int, batch_idx: int) -> None:
-        of_generator, of_discriminator = cast(list[Any], self.optimizers())
-        for optimiser, factor in ((of_generator, 1.0), (of_discriminator, R1_EVERY / (R1_EVERY + 1))):
+        of_generator, of_discriminator, of_encoder = cast(list[Any], self.optimizers())
+        wanted = self.settings
+        late = R1_EVERY / (R1_EVERY + 1)
+        rates = ((of_generator, wanted.rate), (of_discriminator, wanted.rate * late))
+        for optimiser, rate in (*rates, (of_encoder, wanted.encoder_rate)):
             for group in optimiser.param_groups:
-                group["lr"] = self.settings.rate * factor * running.rate_at(self.share)
-        self.toggle_optimizer(of_discriminator)
-        self.discriminator_step(of_discriminator)
-        self.untoggle_optimizer(of_discriminator)
-        if self.share < self.settings.alone:
-            return
-        self.toggle_optimizer(of_generator)
-        self.generator_step(of_generator)
-        self.untoggle_optimizer(of_generator)
-
-    def discriminator_step(self, optimiser: Any) -> None:
+                group["lr"] = rate * running.rate_at(self.share)
         random = self.random(1)
+        if self.share < wanted.alone:
+            with torch.no_grad():
+                drawn = self.draw(random).pictures
+        else:
+            self.discriminator.requires_grad_(False)
+            drawn = self.generator_step([of_generator, of_encoder], random)
+            self.discriminator.requires_grad_(True)
+        self.discriminator_step(of_discriminator, drawn, random)
+
+    def discriminator_step(self, optimiser: Any, drawn: Tensor, random: torch.Generator) -> None:
+        """One step on (B, 3, S, S) drawn pictures and as many real ones."""
         real = self.judged(self.reals(random), random)
-        with torch.no_grad():
-            fake = self.judged(self.draw(random).pictures, random)
-        of_real, of_fake = self.discriminator(real).float(), self.discriminator(fake).float()
-        loss = F.softplus(of_fake).mean() + F.softplus(-of_real).mean()
+        of_real = self.discriminator(real).float()
+        of_drawn = self.discriminator(self.judged(drawn, random)).float()
+        loss = judging_loss(of_real, of_drawn)
         self.log_dict({"loss/discriminator": loss, "share": self.share, "p": self.p})
-        self.step(optimiser, loss)
+        self.step([optimiser], loss)
         self.signs.append(of_real.detach().sign().mean())
         if len(self.signs) >= ADAPT_EVERY:
             self.adapt()
         if int(self.taken) % R1_EVERY == 0:
             penalty = r1_penalty(self.discriminator, real.float())
             self.log("loss/r1", penalty)
-            self.step(optimiser, 0.5 * self.settings.r1 * R1_EVERY * penalty)
+            self.step([optimiser], 0.5 * self.settings.r1 * R1_EVERY * penalty)
 
     def adapt(self) -> None:
         """Move p of the augmentation."""
@@ -237,15 +271,27 @@ class GanTraining(running.ZooModule):
         self.signs.clear()
         self.log("sureness", sureness)
 
-    def generator_step(self, optimiser: Any) -> None:
-        random = self.random(2)
+    def generator_step(self, optimisers: list[Any], random: torch.Generator) -> Tensor:
+        """One step of generator and encoder; returns what they drew."""
         drawn = self.draw(random)
-        adversarial = F.softplus(-self.discriminator(self.judged(drawn.pictures, random)).float()).mean()
-        coarse = coarse_difference(drawn.pictures[drawn.known].float(), drawn.faces)
-        self.log_dict({"loss/generator": adversarial, "loss/coarse": coarse})
-        self.step(optimiser, adversarial + self.settings.coarse * coarse)
+        fooled = fooling_loss(self.discriminator(self.judged(drawn.pictures, random)).float())
+        self.log("loss/generator", fooled)
+        loss = fooled
+        if len(drawn.known):
+            with torch.autocast(self.device.type, enabled=False):
+                difference = self.difference(drawn.pictures[drawn.known], drawn.faces)
+                penalty = delta_penalty(drawn.codes)
+            self.log_dict({"loss/difference": difference, "loss/delta": penalty})
+            loss = combined_pull(drawn.pictures, difference, fooled, self.settings.pull, drawn.known)
+            loss = loss + self.settings.delta * penalty
+        self.step(optimisers, loss)
         if self.settings.path_length and int(self.taken) % PATH_EVERY == 0:
-            self.path_step(optimiser, random)
+            self.path_step(optimisers[0], random)
+        return drawn.pictures.detach()
+
+    def difference(self, drawn: Tensor, real: Tensor) -> Tensor:
+        """Weighted losses between (B, 3, S, S) reconstructions and faces, in single precision."""
+        return weighted_difference(drawn, real, self.settings, self.distance)
 
     def path_step(self, optimiser: Any, random: torch.Generator) -> None:
         """Path length regularisation on a quarter of a batch."""
@@ -257,30 +303,34 @@ class GanTraining(running.ZooModule):
         self.mean_path.lerp_(lengths.detach().mean(), 0.01)
         penalty = (lengths - self.mean_path).square().mean()
         self.log("loss/path", penalty)
-        self.step(optimiser, self.settings.path_length * PATH_EVERY * penalty)
+        self.step([optimiser], self.settings.path_length * PATH_EVERY * penalty)
 
-    def step(self, optimiser: Any, loss: Tensor) -> None:
-        """One optimiser step; a loss that isn't finite changes nothing."""
-        optimiser.zero_grad()
+    def step(self, optimisers: list[Any], loss: Tensor) -> None:
+        """One step of some optimisers; gradients that aren't finite change nothing."""
+        for optimiser in optimisers:
+            optimiser.zero_grad()
         self.manual_backward(loss)
-        for group in optimiser.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+            optimiser.step()
 
     def on_train_batch_end(self, *args: Any) -> None:
         batch = self.settings.batch * self.trainer.world_size
         decay = running.average_decay(int(self.taken) + 1, self.settings.half_life / batch)
         running.update_average(self.average, self.generator, decay)
+        running.update_average(self.average_encoder, self.encoder, decay)
 
     @torch.no_grad()
     def report(self) -> dict[str, float]:
-        """Fréchet distances of pictures from noise: luminance to all faces, colours to the coloured ones."""
+        """Fréchet distances of pictures from noise, luminance to all faces, colours to the coloured ones; and
+        figures of the reconstructions of held-out faces."""
         with torch.autocast(self.device.type, enabled=False):
-            network = Lite0Distance().to(self.device)
+            network = self.distance or Lite0Distance().to(self.device)
             drawn = list(drawn_pictures(self.average, self.settings.judged_pictures))
-            found = {}
+            found: dict[str, float] = {}
             for name, chosen in {"gray": self.pictures, "colour": self.pictures[self.coloured]}.items():
                 if len(chosen) < 2:
                     continue
@@ -293,31 +343,27 @@ class GanTraining(running.ZooModule):
                     self.real_features[name] = gaussian(network, parts)
                 of_drawn = gaussian(network, (seen(part) for part in drawn))
                 found[f"frechet/{name}"] = round(frechet_distance(self.real_features[name], of_drawn), 3)
+            if self.settings.code_share and len(self.testing):
+                found |= reconstruction_figures(
+                    self.average_encoder, self.average, self.testing, self.distance
+                )
         return {**found, "p": round(float(self.p), 3)}
 
     @torch.no_grad()
     def keep(self, folder: Path) -> None:
-        """Averaged generator, discriminator in parts that can be sent, and pictures to look at."""
+        """Averaged generator and encoder, discriminator in parts that can be sent, pictures to look at."""
         config = {"generator": self.average.config}
         save_asset(folder / GENERATOR, self.average.state_dict(), "generator", config, LICENCE)
         judge = {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
         save_parts(judge | {"p": self.p, "taken": self.taken}, folder / "parts")
         drawn = torch.cat(list(drawn_pictures(self.average, math.prod(GRID))))
         write_grid(drawn, GRID[0], folder / "samples.png")
-        if self.codes is not None:
-            some = torch.linspace(0, len(self.pictures) - 1, GRID[1], device=self.device).long()
-            codes = self.codes[some].float()
-            rows = [to_range(self.pictures[some]), self.average.synthesis(codes, "none").clamp(-1, 1)]
-            write_grid(torch.cat(rows), 2, folder / "reconstructions.png")
-
-
-def r1_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
-    """Mean squared gradient of the logits at real pictures, as the discriminator sees them."""
-    real = real.detach().requires_grad_()
-    with torch.autocast(real.device.type, enabled=False):
-        logits = discriminator(real)
-        [gradient] = torch.autograd.grad(logits.sum(), real, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3)).mean()
+        if self.settings.code_share:
+            config = {"encoder": self.average_encoder.config}
+            save_asset(folder / ENCODER, self.average_encoder.state_dict(), "encoder", config, LICENCE)
+            some = to_range((self.testing if len(self.testing) else self.pictures)[: GRID[1]])
+            again = self.average.synthesis(self.average_encoder(some), "none").clamp(-1, 1)
+            write_grid(torch.cat([some, again]), 2, folder / "reconstructions.png")
 
 
 def path_lengths(pictures: Tensor, codes: Tensor, random: torch.Generator) -> Tensor:
@@ -326,13 +372,6 @@ def path_lengths(pictures: Tensor, codes: Tensor, random: torch.Generator) -> Te
     noise = noise / math.sqrt(math.prod(pictures.shape[2:]))
     [gradient] = torch.autograd.grad((pictures * noise).sum(), codes, create_graph=True)
     return gradient.square().sum(2).mean(1).sqrt()
-
-
-def coarse_difference(drawn: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference of pictures at a quarter of their size; 0 for none."""
-    if not len(drawn):
-        return drawn.new_zeros(())
-    return F.l1_loss(F.avg_pool2d(drawn, COARSE), F.avg_pool2d(wanted, COARSE))
 
 
 @torch.no_grad()
@@ -362,35 +401,51 @@ class Start:
     """What a training starts from."""
 
     generator: Generator
+    encoder: FaceEncoder
     discriminator: Discriminator
-    codes: Tensor | None
 
 
 def start_from_assets(found: Faces, args: argparse.Namespace, device: str) -> Start:
-    """The embedded networks in coordinates with a W space, and the codes of the training faces in them.
+    """The embedded networks; coordinates with a W space where the generator has no mapping network.
 
     The coordinates are found once and kept in the training's folder.
     """
-    old, inverter = read_generator(args.generator), read_encoder(args.encoder).to(device)
-    codes = encode_all(inverter, found.training.to(device)).float().cpu()
+    old, inverter = read_generator(args.generator), read_encoder(args.encoder)
+    judge = new_discriminator(size=old.size)
+    if old.n_mlp:
+        return Start(old, inverter, judge)
     fresh = Generator(**{**old.config, "n_mlp": args.mapping_layers})
     kept = args.out / BASIS
     if not kept.exists():
+        codes = encode_all(inverter.to(device), found.training.to(device)).float().cpu()
         with torch.no_grad():
             mapped = fresh.style(torch.randn(MAPPED, fresh.z_dim))
         save_basis(centred_on(principal_basis(codes, old.style_dim), mapped), kept)
     basis = load_basis(kept)
-    encoder = rebase_encoder(inverter.cpu(), basis)
-    config = {"encoder": encoder.config}
-    save_asset(args.out / ENCODER_START, encoder.state_dict(), "encoder", config, LICENCE)
-    judge = new_discriminator(size=old.size)
-    return Start(rebase_generator(old, basis, fresh), judge, basis.to_w(codes).half())
+    return Start(rebase_generator(old, basis, fresh), rebase_encoder(inverter.cpu(), basis), judge)
+
+
+def start_from_nothing(mapping_layers: int) -> Start:
+    """Random weights."""
+    generator = new_generator(mapping_layers)
+    encoder = FaceEncoder(num_layers(generator.size), generator.style_dim)
+    return Start(generator, encoder, new_discriminator())
+
+
+def in_channels_last(start: Start) -> None:
+    """Put the networks into the layout in which half precision is fast."""
+    for network in (start.encoder, start.discriminator):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # The whole generator follows its first tensor.
+    first = start.generator.input.input
+    first.data = first.data.contiguous(memory_format=torch.channels_last)
 
 
 def take_up(start: Start, folder: Path) -> dict[str, Tensor]:
     """Put the networks that a training sent back into ``start``; returns its counters."""
-    asset = read_asset(folder / GENERATOR, "generator")
-    start.generator.load_state_dict(asset.tensors)
+    start.generator.load_state_dict(read_asset(folder / GENERATOR, "generator").tensors)
+    if (folder / ENCODER).exists():
+        start.encoder.load_state_dict(read_asset(folder / ENCODER, "encoder").tensors)
     state = load_parts(folder / "parts")
     start.discriminator.load_state_dict(with_prefix(state, "discriminator."))
     return {name: state[name] for name in ("p", "taken")}
@@ -404,27 +459,31 @@ def main() -> None:
     parser.add_argument("--generator", type=Path, default=ASSETS / "generator.safetensors")
     parser.add_argument("--encoder", type=Path, default=ASSETS / "encoder.safetensors")
     parser.add_argument("--lost", type=Path, help="what came back of a training whose checkpoint is lost")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile what takes the time")
     parser.add_argument("--mapping-layers", type=int, default=4)
     parser.add_argument("--batch", type=int, default=GanSettings.batch)
     parser.add_argument("--judged-pictures", type=int, default=GanSettings.judged_pictures)
-    for name in ("rate", "colour_share", "code_share", "coarse", "r1", "path_length"):
+    parser.add_argument("--test-pictures", type=int, default=GanSettings.test_pictures)
+    numbers = [name for name, kind in get_type_hints(GanSettings).items() if kind is float]
+    for name in numbers:
         default = getattr(GanSettings, name)
         parser.add_argument("--" + name.replace("_", "-"), type=float, default=default)
     args = parser.parse_args()
     found = faces.from_arguments(args)
-    names = ("batch", "judged_pictures", "rate", "colour_share", "code_share", "coarse", "r1", "path_length")
+    names = ("batch", "judged_pictures", "test_pictures", *numbers)
     settings = GanSettings(**{name: getattr(args, name) for name in names})
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     if args.lost is not None and (args.lost / BASIS).exists():
         save_basis(load_basis(args.lost / BASIS), args.out / BASIS)
     if args.from_nothing:
-        start = Start(new_generator(args.mapping_layers), new_discriminator(), None)
+        start = start_from_nothing(args.mapping_layers)
     else:
         device = "cuda" if torch.cuda.is_available() and args.accelerator != "cpu" else "cpu"
         start = start_from_assets(found, args, device)
     counters = {} if args.lost is None else take_up(start, args.lost)
-    module = GanTraining(found, start.generator, start.discriminator, settings, start.codes)
+    in_channels_last(start)
+    module = GanTraining(found, start.generator, start.encoder, start.discriminator, settings, args.compiled)
     for name, value in counters.items():
         getattr(module, name).copy_(value)
     running.run(module, running.piece_of(args), vars(args), args.seed)

@@ -48,7 +48,7 @@ class Wearers:
     @torch.no_grad()
     def drawn(self, count: int, prop: Prop) -> tuple[Tensor, Tensor, Tensor]:
         """Codes of ``count`` chosen at random, their pictures, and these with the thing drawn on."""
-        at = torch.randint(len(self.codes), (count,))
+        at = torch.randint(len(self.codes), (count,)).to(self.codes.device)
         plain = self.generator.synthesis(self.codes[at], "none").clamp(-1, 1)
         return self.codes[at], plain, prop(plain, self.points[at])
 
@@ -124,10 +124,11 @@ def with_points(found: Faces, flags: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def encoded(found: Faces, at: Tensor, encoder: FaceEncoder, generator: Generator) -> Wearers:
-    """The pictures' faces as the family's generator draws them."""
+    """The pictures' faces as the family's generator draws them, where it is."""
     assert found.points is not None
-    codes = torch.cat([encoder(to_range(found.pictures[part])) for part in at.split(32)])
-    return Wearers(generator, codes, found.points[at])
+    device = generator.input.input.device
+    codes = torch.cat([encoder(to_range(found.pictures[part].to(device))) for part in at.split(32)])
+    return Wearers(generator, codes, found.points[at].to(device))
 
 
 def main() -> None:
@@ -142,13 +143,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=260)
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    generator = read_generator(args.generator).eval().requires_grad_(False)
-    encoder = read_encoder(args.encoder).eval().requires_grad_(False)
-    found, prop, distance = faces.from_arguments(args, generator.size), PROPS[args.prop], Lite0Distance()
+    generator = read_generator(args.generator).eval().requires_grad_(False).to(args.device)
+    encoder = read_encoder(args.encoder).eval().requires_grad_(False).to(args.device)
+    found, prop = faces.from_arguments(args, generator.size), PROPS[args.prop]
+    distance = Lite0Distance().to(args.device)
     training, testing = (with_points(found, flags) for flags in (~found.held, found.held))
     own = encoded(found, coloured_first(found, training)[: args.encoded], encoder, generator)
     direction = fitted(own, prop, distance, args.steps, args.batch, args.lr)

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from experiments.zoo import faces, running
 from experiments.zoo.faces import Faces, to_range
-from experiments.zoo.networks import LICENCE, read_encoder, read_generator
+from experiments.zoo.networks import LICENCE, read_encoder, read_generator, read_judge
 from experiments.zoo.reconstruction import reconstruction_figures
 from experiments.zoo.train_encoder import CodesSettings, CodesTraining
 from experiments.zoo.train_gan import write_grid
+from tempcons.models.discriminator import Discriminator
 from tempcons.models.face_encoder import FaceEncoder, RefiningEncoder
 from tempcons.models.stylegan2 import Generator
 from tempcons.weights.assets import ASSETS, save_asset
@@ -72,8 +73,9 @@ class RefinerTraining(CodesTraining):
         encoder: FaceEncoder,
         refiner: FaceEncoder,
         settings: RefinerSettings,
+        discriminator: Discriminator | None = None,
     ) -> None:
-        super().__init__(found, generator, refiner, settings)
+        super().__init__(found, generator, refiner, settings, discriminator)
         self.first = encoder.eval().requires_grad_(False)
         # The whole generator follows its first tensor's layout; on a CPU a step takes a quarter less time so.
         start = self.generator.input.input
@@ -97,8 +99,7 @@ class RefinerTraining(CodesTraining):
         for number in range(1, wanted.passes + 1):
             change = whole.change(real, codes).float()
             drawn = self.generator.synthesis(codes + change, "none").float()
-            with torch.autocast(self.device.type, enabled=False):
-                loss = self.difference(drawn, real) + wanted.change * change.square().mean()
+            loss = self.pulled(drawn, real) + wanted.change * change.square().mean()
             self.manual_backward(loss)
             codes = (codes + change).detach()
             self.log_dict({f"loss/{number}": loss, f"change/{number}": change.square().mean().sqrt()})
@@ -141,12 +142,14 @@ def main() -> None:
     for name in numbers:
         default = getattr(RefinerSettings, name)
         parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
+    parser.add_argument("--parts", type=Path, help="folder `parts` of a GAN: its discriminator")
     args = parser.parse_args()
     found = faces.from_arguments(args)
     settings = RefinerSettings(**{name: getattr(args, name) for name in numbers})
     generator, encoder = read_generator(args.generator), read_encoder(args.encoder)
     refiner = new_refiner(encoder) if args.refiner is None else read_encoder(args.refiner, "refiner")
-    module = RefinerTraining(found, generator, encoder, refiner, settings)
+    judge = read_judge(args.parts, generator.size) if settings.pull else None
+    module = RefinerTraining(found, generator, encoder, refiner, settings, judge)
     running.run(module, running.piece_of(args), vars(args), args.seed)
 
 
