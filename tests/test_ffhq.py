@@ -452,6 +452,7 @@ def test_a_checkpoint_is_blended_by_strength():
 def test_passes_count_every_frame_of_the_clip():
     assert PivotalConfig(batch=4).over(passes=200, frames=150).steps == 7500
     assert PivotalConfig(batch=1).over(passes=2, frames=FRAMES).steps == 8
+    assert parsed("inversion=pti").inversion.tuning(150).steps == 200 * 150
 
 
 def test_every_encoder_is_an_inversion_and_a_pivot():

@@ -29,22 +29,29 @@ def sequence_loss(flows: list[Tensor], pair: MotionPair, discount: float, hidden
 
 
 def all_updates(model: RAFT, a: Tensor, b: Tensor, updates: int, view: CentredView) -> list[Tensor]:
-    """F_{a->b} (B, 2, H, W) in px after every update; gradients reach the weights."""
-    size = a.shape[-2:]
+    """F_{a->b} (B, 2, H, W) in px after every update; gradients reach the weights.
+
+    Under autocast networks are in half precision, and correlations and positions are not.
+    """
+    size, single = a.shape[-2:], torch.autocast(a.device.type, enabled=False)
     first, second = view.enter(a), view.enter(b)
-    model.corr_block.build_pyramid(*model.feature_encoder(torch.cat([first, second])).chunk(2))
+    found_in = model.feature_encoder(torch.cat([first, second])).float()
+    with single:
+        model.corr_block.build_pyramid(*found_in.chunk(2))
     features = model.context_encoder(first)
     state = model.update_block.hidden_state_size
     hidden, context = torch.tanh(features[:, :state]), F.relu(features[:, state:])
     height, width = context.shape[-2:]
-    start = pixel_grid(height, width, context).expand(len(context), -1, -1, -1)
+    start = pixel_grid(height, width, context.float()).expand(len(context), -1, -1, -1)
     flow, found = torch.zeros_like(start), []
     for _ in range(updates):
         flow = flow.detach()
-        seen = model.corr_block.index_pyramid(centroids_coords=start + flow)
+        with single:
+            seen = model.corr_block.index_pyramid(centroids_coords=start + flow)
         hidden, change = model.update_block(hidden, context, seen, flow)
-        flow = flow + change
-        found.append(view.leave(flow, None, *size))
+        flow = flow + change.float()
+        with single:
+            found.append(view.leave(flow, None, *size))
     return found
 
 

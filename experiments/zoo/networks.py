@@ -17,7 +17,7 @@ from tempcons.models.face_encoder import FaceEncoder, RefiningEncoder
 from tempcons.models.stylegan2 import Generator
 from tempcons.weights.assets import read_asset
 
-DISCRIMINATOR_CHANNELS = {4: 384, 8: 384, 16: 256, 32: 128, 64: 64, 128: 32}
+DISCRIMINATOR_CHANNELS = {4: 256, 8: 256, 16: 192, 32: 96, 64: 48, 128: 24}
 PART_BYTES = 15 * 2**20
 LICENCE = "Apache-2.0 (weights trained by this project; see the model card for the data)"
 

@@ -216,7 +216,6 @@ def run(module: ZooModule, piece: Piece, settings: dict[str, Any], seed: int = 0
             devices=piece.devices,
             strategy="auto" if piece.devices == 1 else _ddp(),
             precision=piece.precision,  # type: ignore[arg-type]
-            benchmark=True,
             use_distributed_sampler=False,
             max_epochs=1,
             callbacks=[Clock(piece)],

@@ -217,9 +217,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     base_asset = read_asset(args.generator, "generator")
-    base = generator_from_asset(base_asset).to(args.device)
-    encoder = read_encoder(args.encoder).requires_grad_(False).eval().to(args.device)
+    base = generator_from_asset(base_asset)
     found = faces.from_arguments(args, base.size)
+    base = base.to(args.device)
+    encoder = read_encoder(args.encoder).requires_grad_(False).eval().to(args.device)
     look, training = LOOKS[args.look], found.training.to(args.device)
     variants = tuned_variants(
         base, encoder, training, found.identity[~found.held], args.persons, args.tuning_steps

@@ -28,7 +28,7 @@ from experiments.zoo.flow_truth import Estimator, end_point_errors, synthetic_pa
 from experiments.zoo.synthetic_motion import Motion, MotionPair, make_pairs, warp_known
 from tempcons.models.flow import DISFlow
 from tempcons.models.raft_view import CentredView
-from tempcons.weights.assets import save_asset
+from tempcons.weights.assets import read_asset, save_asset
 
 ASSET = "flow.safetensors"
 LICENCE = "Apache-2.0 (weights trained by this project; see the model card for the data)"
@@ -166,6 +166,13 @@ def export_flow(network: RAFT, path: Path, updates: int, upscale: int) -> None:
     save_asset(path, network.state_dict(), "flow", {"flow": config}, LICENCE)
 
 
+def go_on_from(module: FlowTraining, asset: Path) -> None:
+    """Put the weights of an asset into both networks of a training."""
+    tensors = read_asset(asset, "flow").tensors
+    for network in (module.network, module.average):
+        network.load_state_dict(tensors)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     faces.add_arguments(parser)
@@ -174,11 +181,14 @@ def main() -> None:
     for names, kind in ((COUNTS, int), (NUMBERS, float)):
         for name in names:
             parser.add_argument("--" + name.replace("_", "-"), type=kind, default=getattr(defaults, name))
+    parser.add_argument("--start", type=Path, help="asset to go on from, matching already; without: nothing")
     parser.add_argument("--largest-motion", type=float, default=Motion.largest, help="px")
     args = parser.parse_args()
     found = faces.from_arguments(args)
     settings = FlowSettings(**{name: getattr(args, name) for name in COUNTS + NUMBERS})
     module = FlowTraining(found.training, found.testing, settings, Motion(largest=args.largest_motion))
+    if args.start is not None:
+        go_on_from(module, args.start)
     running.run(module, running.piece_of(args), vars(args), args.seed)
 
 

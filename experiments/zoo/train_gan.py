@@ -23,6 +23,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -63,6 +64,7 @@ from tempcons.models.stylegan2 import Generator, num_layers
 from tempcons.weights.assets import ASSETS, read_asset, save_asset
 
 PATH_EVERY, ADAPT_EVERY = 8, 4
+RAMP = 0.05  # share of the training in which the rates of generator and encoder rise
 GRID = (4, 8)
 MAPPED = 10_000  # vectors of the mapping network that its spread is measured on
 GENERATOR, ENCODER, BASIS = "generator.safetensors", "encoder.safetensors", "basis.safetensors"
@@ -100,7 +102,7 @@ class GanSettings(Weights):
     moved_share: float = 0.3
     r1: float = 1.0
     path_length: float = 0.0
-    alone: float = 0.03
+    alone: float = 0.02
     ada_target: float = 0.6
     ada_pictures: int = 100_000
     half_life: float = 20_000.0
@@ -172,10 +174,11 @@ class GanTraining(running.ZooModule):
         late, rate = R1_EVERY / (R1_EVERY + 1), self.settings.rate
         trained = [p for n, p in self.generator.named_parameters() if ".noise" not in n]
         judge = self.discriminator.parameters()
+        adam = partial(torch.optim.Adam, fused=self.device.type == "cuda")
         return [
-            torch.optim.Adam(trained, lr=rate, betas=(0.5, 0.99), eps=1e-8),
-            torch.optim.Adam(judge, lr=rate * late, betas=(0.0, 0.99**late), eps=1e-8),
-            torch.optim.Adam(self.encoder.parameters(), lr=self.settings.encoder_rate, betas=(0.9, 0.99)),
+            adam(trained, lr=rate, betas=(0.5, 0.99)),
+            adam(judge, lr=rate * late, betas=(0.0, 0.99**late)),
+            adam(self.encoder.parameters(), lr=self.settings.encoder_rate, betas=(0.9, 0.99)),
         ]
 
     @property
@@ -206,15 +209,12 @@ class GanTraining(running.ZooModule):
         steps = torch.arange(batch + 1, device=self.device) * share
         known = torch.nonzero(steps[1:].floor() > steps[:-1].floor())[:, 0]
         chosen = self.indices(random)[known]
+        shown = to_range(self.pictures[chosen])
+        if not len(known):
+            return Drawn(self.synthesis(codes, "none").float(), known, shown, codes[known])
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
-            strength = max(0.2, 1 - self.share)
-            shown = input_changes(
-                to_range(self.pictures[chosen]),
-                ~self.colour[chosen],
-                random,
-                strength,
-                self.settings.moved_share,
-            )
+            strength, moved_share = max(0.2, 1 - self.share), self.settings.moved_share
+            shown = input_changes(shown, ~self.colour[chosen], random, strength, moved_share)
         found = self.encoder(shown.contiguous(memory_format=torch.channels_last)).float()
         codes = codes.index_copy(0, known, found)
         return Drawn(self.synthesis(codes, "none").float(), known, shown, found)
@@ -232,8 +232,10 @@ class GanTraining(running.ZooModule):
         of_generator, of_discriminator, of_encoder = cast(list[Any], self.optimizers())
         wanted = self.settings
         late = R1_EVERY / (R1_EVERY + 1)
-        rates = ((of_generator, wanted.rate), (of_discriminator, wanted.rate * late))
-        for optimiser, rate in (*rates, (of_encoder, wanted.encoder_rate)):
+        # Adam's first steps are as long as any: what is good already starts slowly.
+        ramp = min(1.0, max(0.0, self.share - wanted.alone) / RAMP)
+        rates = ((of_generator, ramp * wanted.rate), (of_discriminator, wanted.rate * late))
+        for optimiser, rate in (*rates, (of_encoder, ramp * wanted.encoder_rate)):
             for group in optimiser.param_groups:
                 group["lr"] = rate * running.rate_at(self.share)
         random = self.random(1)
@@ -306,16 +308,16 @@ class GanTraining(running.ZooModule):
         self.step([optimiser], self.settings.path_length * PATH_EVERY * penalty)
 
     def step(self, optimisers: list[Any], loss: Tensor) -> None:
-        """One step of some optimisers; gradients that aren't finite change nothing."""
+        """One step of some optimisers; none by gradients that aren't finite."""
         for optimiser in optimisers:
             optimiser.zero_grad()
         self.manual_backward(loss)
-        for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        parameter.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-            optimiser.step()
+        groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+        trained = [p for group in groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+        if torch.isfinite(norm):
+            for optimiser in optimisers:
+                optimiser.step()
 
     def on_train_batch_end(self, *args: Any) -> None:
         batch = self.settings.batch * self.trainer.world_size

@@ -148,9 +148,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    generator = read_generator(args.generator).eval().requires_grad_(False).to(args.device)
-    encoder = read_encoder(args.encoder).eval().requires_grad_(False).to(args.device)
+    generator = read_generator(args.generator).eval().requires_grad_(False)
     found, prop = faces.from_arguments(args, generator.size), PROPS[args.prop]
+    generator = generator.to(args.device)
+    encoder = read_encoder(args.encoder).eval().requires_grad_(False).to(args.device)
     distance = Lite0Distance().to(args.device)
     training, testing = (with_points(found, flags) for flags in (~found.held, found.held))
     own = encoded(found, coloured_first(found, training)[: args.encoded], encoder, generator)

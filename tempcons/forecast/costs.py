@@ -116,7 +116,7 @@ def invert_cost(job: Job, step: Step) -> Cost:
     work += job.frames * rates.render
     if own.name != "pti":
         return Cost(work, job.training_mb(8, False), disk)
-    tuning = own.pivotal if own.passes is None else own.pivotal.over(own.passes, job.frames)
+    tuning = own.tuning(job.frames)
     step_s = tuning.batch * (rates.weights + rates.features_back)
     if tuning.lambda_r:
         step_s += (

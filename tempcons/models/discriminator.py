@@ -12,9 +12,36 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tempcons.check import check_shape
-from tempcons.models.stylegan2 import ACTIVATION_GAIN, LEAKY_SLOPE, EqualLinear, blur_kernel, filter2d
+from tempcons.models.stylegan2 import (
+    ACTIVATION_GAIN,
+    LEAKY_SLOPE,
+    EqualLinear,
+    blur_kernel,
+    filter2d,
+)
 
 RESIDUAL_GAIN = math.sqrt(0.5)
+
+
+def blurred_weight(weight: Tensor, kernel: Tensor) -> Tensor:
+    """Weights (O, C, r, r) convolved with a symmetric (4, 4) kernel: (O, C, r + 3, r + 3).
+
+    A convolution with these is the blur and the convolution after it.
+    """
+    taps = weight.shape[-1]
+    units = torch.eye(taps * taps, device=weight.device, dtype=kernel.dtype).view(-1, 1, taps, taps)
+    spread = F.conv2d(units, kernel[None, None], padding=kernel.shape[-1] - 1)
+    wide = weight.flatten(2) @ spread.flatten(1).to(weight.dtype)
+    return wide.view(*weight.shape[:2], *spread.shape[2:])
+
+
+def halved_at_once(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
+    """(B, C, H, W) features blurred, then convolved with (O, C, k, k) of stride 2, at once.
+
+    For a GPU: convolutions of each channel by itself are slow there, and the second derivative, which the
+    gradient penalty takes, goes through them channel by channel.
+    """
+    return F.conv2d(x, blurred_weight(weight, kernel), stride=2, padding=weight.shape[-1] // 2 + 1)
 
 
 class DownConv(nn.Module):
@@ -47,11 +74,13 @@ class DownConv(nn.Module):
         self.gain, self.clamp = gain, clamp
 
     def forward(self, x: Tensor) -> Tensor:
-        padding = self.padding
-        if self.down:
-            x = filter2d(x, self.resample_filter, padding + 1)
-            padding = 0
-        x = F.conv2d(x, self.weight * self.scale, stride=2 if self.down else 1, padding=padding)
+        weight = self.weight * self.scale
+        if not self.down:
+            x = F.conv2d(x, weight, padding=self.padding)
+        elif x.is_cuda:
+            x = halved_at_once(x, weight, self.resample_filter)
+        else:
+            x = F.conv2d(filter2d(x, self.resample_filter, self.padding + 1), weight, stride=2)
         if self.bias is not None:
             x = x + self.bias[:, None, None]
         x = F.leaky_relu(x, LEAKY_SLOPE) * (ACTIVATION_GAIN * self.gain) if self.activate else x * self.gain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 OPTIMIZATION = "optimization"
 ENCODE_BATCH = 8
+SHORT_CLIP = 32  # frames that the steps of tuning are told for
 ENCODERS = ("e4e", "restyle_psp", "restyle_e4e")
 METHODS = {"embedded": ("encoder", REFINED, "pti"), "ffhq": ("pti", *ENCODERS, OPTIMIZATION)}
 # What tuning starts from.
@@ -47,6 +48,8 @@ class InversionConfig:
             "refined" go; 0: every frame's as it is. What they put right is who the person is and how
             the clip is lit, which stays; what changes from frame to frame is noise that flickers.
         passes: how often tuning sees the whole clip, in place of ``pivotal.steps``; null: as told there.
+        growth: tuning of a clip of n frames, more than 32, takes (n / 32) to this power times
+            ``pivotal.steps``: with 0 as many for any clip, with 1 as many a frame. Not with ``passes``.
         pivotal: settings of the tuning.
         projection: settings of the optimisation.
     """
@@ -55,6 +58,7 @@ class InversionConfig:
     pivot: str = "encoder"
     correction_smoothing: float = 1.0
     passes: int | None = None
+    growth: float = 0.0
     pivotal: PivotalConfig = field(default_factory=PivotalConfig)
     projection: ProjectionConfig = field(default_factory=ProjectionConfig)
 
@@ -65,6 +69,7 @@ class InversionConfig:
         if self.passes is not None and self.passes < 1:
             raise ConfigError("config", f"inversion.passes = {self.passes}", "1 or more, or null")
         check_number("inversion.correction_smoothing", self.correction_smoothing, 0)
+        check_number("inversion.growth", self.growth, 0)
 
     def check_family(self, family: str) -> None:
         """Raise ConfigError unless a family has the method and its pivots."""
@@ -92,6 +97,13 @@ class InversionConfig:
         """Whether tuning samples codes around the pivots."""
         return self.name == "pti" and self.pivotal.lambda_r > 0
 
+    def tuning(self, frames: int) -> PivotalConfig:
+        """Settings of the tuning of a clip of so many frames."""
+        if self.passes is not None:
+            return self.pivotal.over(self.passes, frames)
+        longer = max(1.0, frames / SHORT_CLIP) ** self.growth
+        return replace(self.pivotal, steps=round(self.pivotal.steps * longer))
+
     def depends(self) -> dict[str, Any]:
         """What the codes and the generator depend on; settings of parts that aren't used are left out."""
         values: dict[str, Any] = {"name": self.name, "pivotal": asdict(self.pivotal)}
@@ -99,6 +111,8 @@ class InversionConfig:
             values["pivot"] = self.pivot
         if self.passes is not None:
             values["passes"] = self.passes
+        elif self.name == "pti" and self.growth:
+            values["growth"] = self.growth
         if self.source == REFINED:
             values["correction_smoothing"] = self.correction_smoothing
         if self.source == OPTIMIZATION:
@@ -133,8 +147,7 @@ def run(
             codes = encode(family, aligned, config.correction_smoothing)
         generator = family.generator
         if config.name == "pti":
-            passes = config.passes
-            pivotal = config.pivotal if passes is None else config.pivotal.over(passes, len(codes))
+            pivotal = config.tuning(len(codes))
             generator = tune(codes, aligned.frames, family, pivotal, trainer, folder, seed)
         save_state(folder / "codes.safetensors", {"codes": codes}, {})
         save_state(folder / "generator.safetensors", generator.state_dict(), {})

@@ -152,3 +152,15 @@ def test_no_encoder_and_a_negative_width_are_refused():
         encode(family, aligned, 1.0)
     with pytest.raises(ConfigError, match=r"inversion\.correction_smoothing = -1"):
         InversionConfig(correction_smoothing=-1.0)
+
+
+def test_longer_clips_are_tuned_for_more_steps():
+    config = InversionConfig(growth=0.5, pivotal=PivotalConfig(steps=300))
+    assert [config.tuning(frames).steps for frames in (2, 32, 128)] == [300, 300, 600]
+    assert replace(config, growth=0.0).tuning(128) == config.pivotal
+    assert replace(config, growth=1.0).tuning(48).steps == 450
+    assert replace(config, passes=8).tuning(128).steps == 8 * 128 / config.pivotal.batch
+    keys = [replace(config, growth=growth).depends() for growth in (0.0, 0.5, 1.0)]
+    assert keys[0] != keys[1] != keys[2]
+    with pytest.raises(ConfigError, match=r"inversion\.growth"):
+        InversionConfig(growth=-1.0)

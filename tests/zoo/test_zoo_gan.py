@@ -11,9 +11,10 @@ import torch
 from torchvision.transforms.functional import gaussian_blur
 
 from experiments.zoo import train_gan
+from experiments.zoo.adversarial import combined_pull, r1_penalty
 from experiments.zoo.augment import adapted, augment, gray, hue_rotation, input_changes
 from experiments.zoo.blur import blurred
-from experiments.zoo.faces import to_range
+from experiments.zoo.faces import Faces, to_range
 from experiments.zoo.frechet import Gaussian, frechet_distance
 from experiments.zoo.ladders import LADDERS, distorted, ladder_order
 from experiments.zoo.networks import encode_all, load_parts, read_encoder, read_generator, save_parts
@@ -25,7 +26,7 @@ from experiments.zoo.rebase import (
     rebase_generator,
     save_basis,
 )
-from experiments.zoo.reconstruction import reconstruction_figures
+from experiments.zoo.reconstruction import delta_penalty, reconstruction_figures
 from experiments.zoo.running import REPORTS, run
 from experiments.zoo.train_classifier import (
     ClassifierTraining,
@@ -33,15 +34,17 @@ from experiments.zoo.train_classifier import (
     flip_rate,
     read_classifier,
 )
-from experiments.zoo.train_encoder import EncoderSettings, EncoderTraining, delta_penalty
-from experiments.zoo.train_gan import GanSettings, GanTraining, path_lengths, r1_penalty
+from experiments.zoo.train_encoder import EncoderSettings, EncoderTraining
+from experiments.zoo.train_gan import GanSettings, GanTraining, path_lengths
 from experiments.zoo.train_refiner import RefinerSettings, RefinerTraining, new_refiner
 from tempcons.models.discriminator import Discriminator
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.stylegan2 import Generator
 
 CHANNELS = {4: 8, 8: 8, 16: 4, 32: 4}
-SETTINGS = GanSettings(batch=8, judged_pictures=8, path_length=1.0, alone=0.0)
+SETTINGS = GanSettings(
+    batch=8, judged_pictures=8, test_pictures=4, path_length=1.0, alone=0.0, perceptual=0.0
+)
 
 
 def networks(n_mlp: int = 2, size: int = 16) -> tuple[Generator, Discriminator]:
@@ -56,10 +59,15 @@ def codes_of(generator: Generator, count: int) -> torch.Tensor:
     return torch.randn(count, generator.n_latent, 16, generator=torch.Generator().manual_seed(1))
 
 
-def gan(few_faces, codes: bool = True) -> GanTraining:
-    generator, judge = networks()
-    known = codes_of(generator, len(few_faces.training)).half() if codes else None
-    return GanTraining(few_faces, generator, judge, SETTINGS, known)
+def enlarged(found: Faces) -> Faces:
+    """The same faces at 32 px, which is the least that an encoder reads."""
+    return replace(found, pictures=found.pictures.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+def gan(few_faces, **settings) -> GanTraining:
+    generator, judge = networks(size=32)
+    encoder = FaceEncoder(generator.n_latent, 16, head_channels=2)
+    return GanTraining(enlarged(few_faces), generator, encoder, judge, replace(SETTINGS, **settings))
 
 
 class Colours(torch.nn.Module):
@@ -75,15 +83,16 @@ def plain_features(monkeypatch):
     monkeypatch.setattr(train_gan, "Lite0Distance", Colours)
 
 
-@pytest.mark.parametrize("codes", [True, False])
-def test_the_gan_takes_two_steps_and_goes_on(few_faces, two_steps, plain_features, codes):
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_the_gan_takes_two_steps_and_goes_on(few_faces, two_steps, plain_features, share):
     for expected in (2, 4):
-        module = gan(few_faces, codes)
+        module = gan(few_faces, code_share=share)
         before = {k: v.clone() for k, v in module.state_dict().items()}
         run(module, two_steps, {})
         assert int(module.taken) == expected
         changed = {k.split(".")[0] for k, v in module.state_dict().items() if not torch.equal(before[k], v)}
         assert {"generator", "discriminator", "average"} <= changed
+        assert ({"encoder", "average_encoder"} <= changed) == bool(share)
     rows = [json.loads(line) for line in (two_steps.out / REPORTS).read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4] and np.isfinite(rows[-1]["frechet/gray"])
     kept = read_generator(two_steps.out / "generator.safetensors")
@@ -92,14 +101,15 @@ def test_the_gan_takes_two_steps_and_goes_on(few_faces, two_steps, plain_feature
     parts = load_parts(two_steps.out / "parts")
     assert parts["taken"] == 4 and any(k.startswith("discriminator.") for k in parts)
     assert (two_steps.out / "samples.png").exists()
+    assert ("psnr_db" in rows[-1]) == (two_steps.out / "encoder.safetensors").exists() == bool(share)
 
 
 def test_only_the_discriminator_learns_at_first(few_faces, two_steps, plain_features):
-    module = gan(few_faces)
-    module.settings = replace(SETTINGS, alone=0.5)
-    before = {k: v.clone() for k, v in module.generator.state_dict().items()}
+    module = gan(few_faces, alone=0.5)
+    learns_later = torch.nn.ModuleList([module.generator, module.encoder])
+    before = {k: v.clone() for k, v in learns_later.state_dict().items()}
     run(module, two_steps, {})
-    assert all(torch.equal(before[k], v) for k, v in module.generator.state_dict().items())
+    assert all(torch.equal(before[k], v) for k, v in learns_later.state_dict().items())
 
 
 def test_colour_is_judged_against_coloured_faces_only(few_faces):
@@ -109,7 +119,7 @@ def test_colour_is_judged_against_coloured_faces_only(few_faces):
     training_colour = few_faces.colour[~few_faces.held]
     chosen = module.indices(torch.Generator().manual_seed(0))
     assert training_colour[chosen[:n].numpy()].all()
-    pictures = torch.rand(8, 3, 16, 16) * 2 - 1
+    pictures = torch.rand(8, 3, 32, 32) * 2 - 1
     seen = module.judged(pictures, torch.Generator().manual_seed(0))
     assert torch.equal(seen[:n], pictures[:n])
     assert torch.allclose(seen[n:, 0], seen[n:, 2])
@@ -119,6 +129,35 @@ def test_half_of_the_pictures_should_show_faces(few_faces):
     module = gan(few_faces)
     drawn = module.draw(torch.Generator().manual_seed(0))
     assert drawn.known.tolist() == [1, 3, 5, 7] and len(drawn.faces) == 4
+    again = module.generator.synthesis(module.encoder(drawn.faces), "none")
+    torch.testing.assert_close(drawn.pictures[drawn.known], again, atol=1e-4, rtol=1e-4)
+
+
+def test_the_discriminator_pulls_with_a_share_of_the_faces_force():
+    random = torch.Generator().manual_seed(0)
+    start = torch.randn(6, 3, 4, 4, generator=random)
+    known = torch.tensor([1, 4])
+    for scale in (1.0, 1e-3):
+        pictures = start.clone().requires_grad_()
+        drawn = pictures * 1.0
+        difference = (drawn[known] - 2).square().sum() * 7
+        fooled = scale * (drawn**3).sum()
+        combined_pull(drawn, difference, fooled, 0.4, known).backward()
+        assert pictures.grad is not None
+        [to_faces] = torch.autograd.grad(difference, drawn, retain_graph=True)
+        pull = pictures.grad - to_faces
+        assert (pull[known].norm() / to_faces[known].norm()).item() == pytest.approx(0.4, rel=1e-4)
+        # The direction is the discriminator's everywhere, however weak its loss is.
+        wanted = 3 * start.square()
+        torch.testing.assert_close(pull / pull.norm(), wanted / wanted.norm(), atol=1e-5, rtol=1e-4)
+
+
+def test_faces_that_are_not_moved_stay_sharp():
+    pictures = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(1)) - 0.5
+    untinted = torch.zeros(64, dtype=torch.bool)
+    changed = input_changes(pictures, untinted, torch.Generator().manual_seed(0), 1e-6, moved_share=0.0)
+    error = [(changed - kind).abs().amax(dim=(1, 2, 3)) for kind in (pictures, pictures.flip(3))]
+    assert torch.minimum(*error).max() < 1e-3 and 0.2 < (error[0] < 1e-3).float().mean() < 0.8
 
 
 def test_rebasing_keeps_the_pictures_and_gives_codes_unit_variance():
@@ -208,27 +247,30 @@ def test_the_penalties():
     assert delta_penalty(torch.ones(2, 5, 3)) == 0 and delta_penalty(codes.detach()) > 0
 
 
-@pytest.mark.parametrize("adversarial", [0.0, 0.1])
-def test_the_encoder_takes_two_steps_and_goes_on(few_faces, two_steps, adversarial):
-    found = replace(few_faces, pictures=few_faces.pictures.repeat_interleave(2, 2).repeat_interleave(2, 3))
-    settings = EncoderSettings(batch=4, perceptual=0.0, adversarial=adversarial, test_pictures=8)
+@pytest.mark.parametrize("pull", [0.0, 0.4])
+def test_the_encoder_takes_two_steps_and_goes_on(few_faces, two_steps, pull):
+    found = enlarged(few_faces)
+    settings = EncoderSettings(batch=4, perceptual=0.0, pull=pull, test_pictures=8)
     for expected in (2, 4):
         generator, judge = networks(size=32)
         encoder = FaceEncoder(generator.n_latent, 16, head_channels=2)
-        module = EncoderTraining(found, generator, encoder, judge if adversarial else None, settings)
+        module = EncoderTraining(found, generator, encoder, settings, judge if pull else None)
         fixed = {k: v.clone() for k, v in generator.state_dict().items()}
+        judged = {k: v.clone() for k, v in judge.state_dict().items()}
         run(module, two_steps, {})
         assert int(module.taken) == expected
+        assert pull == 0 or not torch.equal(judged["b4.out.weight"], judge.state_dict()["b4.out.weight"])
         assert all(torch.equal(fixed[k], v) for k, v in generator.state_dict().items())
     last = json.loads((two_steps.out / REPORTS).read_text().splitlines()[-1])
     assert last["psnr_db"] > 0 and last["sharpness_share_median"] > 0
     assert (two_steps.out / "encoder.safetensors").exists()
 
 
-def test_the_refiner_takes_two_steps_and_goes_on(few_faces, two_steps):
-    found = replace(few_faces, pictures=few_faces.pictures.repeat_interleave(2, 2).repeat_interleave(2, 3))
-    settings = RefinerSettings(batch=4, test_pictures=8)
-    generator, _ = networks(size=32)
+@pytest.mark.parametrize("pull", [0.0, 0.4])
+def test_the_refiner_takes_two_steps_and_goes_on(few_faces, two_steps, pull):
+    found = enlarged(few_faces)
+    settings = RefinerSettings(batch=4, test_pictures=8, pull=pull)
+    generator, judge = networks(size=32)
     encoder = FaceEncoder(generator.n_latent, 16, head_channels=2)
     fixed = {k: v.clone() for part in (generator, encoder) for k, v in part.state_dict().items()}
     for expected in (2, 4):
@@ -236,7 +278,7 @@ def test_the_refiner_takes_two_steps_and_goes_on(few_faces, two_steps):
         own, given = refiner.blocks.state_dict(), encoder.blocks.state_dict()
         assert all(torch.equal(own[name], value) for name, value in given.items())
         started = refiner.head.weight.detach().clone()
-        module = RefinerTraining(found, generator, encoder, refiner, settings)
+        module = RefinerTraining(found, generator, encoder, refiner, settings, judge if pull else None)
         run(module, two_steps, {})
         assert int(module.taken) == expected
         assert not torch.equal(started, refiner.head.weight)
@@ -266,7 +308,7 @@ def test_a_smaller_head_is_the_nearest_of_its_rank():
 
 
 def test_what_the_refiner_learns_brings_codes_nearer(few_faces, two_steps):
-    found = replace(few_faces, pictures=few_faces.pictures.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    found = enlarged(few_faces)
     generator, _ = networks(size=32)
     encoder = FaceEncoder(generator.n_latent, 16, head_channels=2)
     # The rate rises slowly, and this is the very beginning.
