@@ -94,14 +94,14 @@ TASKS = {
         [*ON_GPU, "--batch", "48", "--updates", "6", "--rate", "6e-4", "--test-pairs", "256"],
         [*FEW, "--batch", "1", "--updates", "2", "--test-pairs", "1"],
         ["flow.safetensors"],
-        4.0,
+        5.0,
     ),
     "gan": Task(
         "train_gan",
         [*ON_GPU, *HALF, "--batch", "64"],
         [*FEW, "--batch", "4", "--judged-pictures", "8", "--test-pictures", "4"],
         ["generator.safetensors", "encoder.safetensors", "parts/*.safetensors", "*.png"],
-        8.6,
+        17.0,
         (("encoder.safetensors", "encoder"),),
     ),
     "encoder": Task(
@@ -122,14 +122,14 @@ TASKS = {
         ],
         [*FEW, "--batch", "2", "--test-pictures", "4", "--pull", "0.4", *OF_GAN, *JUDGED],
         ["encoder.safetensors", "*.png"],
-        1.3,
+        1.5,
     ),
     "refiner": Task(
         "train_refiner",
         [*ON_GPU, *HALF, "--batch", "32", "--moved-share", "0.3", "--pull", "0.4", *OF_ENCODER, *JUDGED],
         [*FEW, "--batch", "2", "--test-pictures", "4", "--pull", "0.4", *OF_ENCODER, *JUDGED],
         ["refiner.safetensors", "*.png"],
-        1.7,
+        2.5,
     ),
     "classifier": Task(
         "train_classifier",

@@ -10,9 +10,10 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from tempcons.losses.local_detail import sharpness_loss
 from tempcons.losses.outside_mask import outside_mask_loss
 from tempcons.losses.photometric import PairGeometry, consistency_loss, photometric_loss, warp_pair
-from tempcons.losses.temporal_target import sharpness_loss, target_loss
+from tempcons.losses.temporal_target import target_loss
 from tempcons.models.perceptual import FeatureDistance, Features
 from tempcons.muon import Muon, with_kernels
 from tempcons.training.feature_cache import FeatureCache

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tempcons.check import ConfigError
+from tempcons.losses.local_detail import sharpness_loss
 from tempcons.losses.local_regularisation import local_regularisation_loss, move_code
 from tempcons.media.frames import FrameStore
 from tempcons.models.perceptual import FeatureDistance
@@ -83,6 +84,8 @@ class PivotalTuning(TrainedPart):
             fixed = self.frame_features("aligned", at.tolist(), frames)
             distance = self.perceptual_distance.distance_of_features(features, fixed).mean()
             loss = loss + self.config.lambda_perceptual * distance
+        if self.config.lambda_sharp:
+            loss = loss + self.config.lambda_sharp * sharpness_loss(pictures, frames)
         every = self.config.regularise_every
         if self.config.lambda_r and self.global_step % every == 0:
             loss = loss + every * self.config.lambda_r * self.local_regularisation(codes)

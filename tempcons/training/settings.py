@@ -118,6 +118,7 @@ class PivotalConfig:
         schedule: "cosine" to zero, or "constant".
         lambda_l2: weight of the mean squared error.
         lambda_perceptual: weight of the perceptual distance.
+        lambda_sharp: weight of the sharpness loss, which asks for as much local detail as the frames have.
         stop_psnr_db: stop early when the clip is reconstructed this well; null never.
         lambda_r: weight of the local regularisation, which keeps the generator as it was around the
             pivots; 0 leaves it out.
@@ -135,6 +136,7 @@ class PivotalConfig:
     schedule: str = "cosine"
     lambda_l2: float = 10.0
     lambda_perceptual: float = 0.1
+    lambda_sharp: float = 0.0
     stop_psnr_db: float | None = None
     lambda_r: float = 0.0
     lambda_r_l2: float = 0.1
@@ -151,7 +153,8 @@ class PivotalConfig:
             check_number("inversion.pivotal.kernel_lr", self.kernel_lr, 0, above=True)
         if not 0 < self.beta2 < 1:
             raise ConfigError("config", f"inversion.pivotal.beta2 = {self.beta2}", "between 0 and 1")
-        for name in ("lambda_l2", "lambda_perceptual", "lambda_r", "lambda_r_l2", "lambda_r_perceptual"):
+        weights = [name for name in self.__dataclass_fields__ if name.startswith("lambda_")]
+        for name in weights:
             check_number(f"inversion.pivotal.{name}", getattr(self, name), 0)
         if not self.lambda_l2 and not self.lambda_perceptual:
             raise ConfigError("config", "inversion.pivotal has no loss", "set lambda_l2 or lambda_perceptual")

@@ -12,6 +12,7 @@ from tiny import CPU, FRAMES, TinyDistance, sample_codes, state_copy, tiny_edite
 from torch.utils.data import DataLoader
 
 from tempcons.check import ConfigError
+from tempcons.losses.local_detail import sharpness_loss
 from tempcons.models.stylegan2 import Generator
 from tempcons.stages.invert import InversionConfig
 from tempcons.training.fit import fit
@@ -90,6 +91,18 @@ def test_layers_of_styles_have_a_rate_of_their_own():
     for name in learnt:
         wanted = 3e-3 if ".modulation." in name else 1e-3
         assert steps[name] == pytest.approx(wanted, rel=0.05), name
+
+
+def test_the_sharpness_loss_brings_local_detail(tmp_path):
+    edited = tiny_edited()
+    frames = edited.aligned.pictures(slice(0, FRAMES))
+
+    def missing(generator: Generator) -> float:
+        with torch.no_grad():
+            return sharpness_loss(generator.synthesis(edited.codes), frames).item()
+
+    plain, sharp = (missing(tuned(tmp_path / str(w), lambda_sharp=w)) for w in (0.0, 3.0))
+    assert sharp < 0.8 * plain
 
 
 def test_regularised_every_few_steps_is_another_tuning(tmp_path):
