@@ -130,7 +130,7 @@ def test_embedded_needs_no_download_and_its_inversions_keep_their_keys():
     config = parsed("family=embedded")
     assert official_weights(config) == []
     pivotal = dataclasses.asdict(config.inversion.pivotal)
-    assert config.inversion.depends() == {"name": "pti", "pivotal": pivotal}
+    assert config.inversion.depends() == {"name": "pti", "pivotal": pivotal, "growth": 0.5}
     encoder = parsed("family=embedded", "inversion=encoder").inversion
     assert encoder.depends() == {"name": "encoder", "pivotal": dataclasses.asdict(encoder.pivotal)}
 
