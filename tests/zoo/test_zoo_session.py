@@ -40,6 +40,8 @@ def test_the_commands_are_understood(name, dry, tmp_path, monkeypatch):
         raise InterruptedError
 
     monkeypatch.setattr(sys, "argv", call[2:])
+    # A script's own number of threads would stay for the tests after this one.
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     monkeypatch.setattr("experiments.zoo.faces.from_arguments", stop)
     with pytest.raises(InterruptedError):
         module.main()
