@@ -26,8 +26,7 @@ def r1_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
     """Mean squared gradient of the logits at real pictures, as the discriminator sees them."""
     real = real.detach().requires_grad_()
     with torch.autocast(real.device.type, enabled=False):
-        # Not its call, which may be compiled: there is no second derivative of that.
-        logits = discriminator.forward(real)
+        logits = discriminator(real)
         [gradient] = torch.autograd.grad(logits.sum(), real, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 

@@ -121,6 +121,11 @@ def adapted(p: float, sureness: float, pictures: int, target: float, full_after:
     return min(1.0, max(0.0, p + change))
 
 
+def strength_at(share: float) -> float:
+    """Of :func:`input_changes`, by the share of a training: at its end pictures are as users' will be."""
+    return max(0.2, 1 - share)
+
+
 def input_changes(
     pictures: Tensor,
     tintable: Tensor,

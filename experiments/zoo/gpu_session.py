@@ -331,7 +331,7 @@ def bring_back(names: list[str], work: Path, out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     for path in out.iterdir():
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     with zipfile.ZipFile(out / "small.zip", "w") as archive:
         for name in names:
             left_out = {file for file, task in TASKS[name].passed_on if task in names}
@@ -345,7 +345,9 @@ def bring_back(names: list[str], work: Path, out: Path) -> None:
                 if size < SMALL_MIB:
                     archive.write(path, path.relative_to(work))
                 else:
-                    shutil.copy(path, out / f"{name}-{path.name}")
+                    copied = out / path.relative_to(work)
+                    copied.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(path, copied)
     files = [p for p in out.rglob("*") if p.is_file()]
     sent = sum(p.stat().st_size for p in files) / MIB
     over = ": TOO MUCH" if len(files) > FILES_BACK or sent > BACK_MIB else ""

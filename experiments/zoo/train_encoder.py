@@ -24,7 +24,7 @@ from torch import Tensor
 
 from experiments.zoo import faces, running
 from experiments.zoo.adversarial import R1_EVERY, combined_pull, fooling_loss, judging_loss, r1_penalty
-from experiments.zoo.augment import input_changes
+from experiments.zoo.augment import input_changes, strength_at
 from experiments.zoo.faces import Faces, to_range
 from experiments.zoo.networks import (
     LICENCE,
@@ -133,9 +133,8 @@ class CodesTraining(running.ZooModule):
         random = self.random(3)
         assert isinstance(self.chance, Tensor) and isinstance(self.colour, Tensor)
         at = torch.multinomial(self.chance, self.settings.batch, replacement=True, generator=random)
-        strength = max(0.2, 1 - self.share)
-        shown = to_range(self.pictures[at])
-        return input_changes(shown, ~self.colour[at], random, strength, self.settings.moved_share)
+        shown, moved_share = to_range(self.pictures[at]), self.settings.moved_share
+        return input_changes(shown, ~self.colour[at], random, strength_at(self.share), moved_share)
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         optimisers: list[Any] = self.optimizers()  # type: ignore[assignment]

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from experiments.zoo import faces, running
 from experiments.zoo.adversarial import R1_EVERY, combined_pull, fooling_loss, judging_loss, r1_penalty
-from experiments.zoo.augment import adapted, augment, gray, input_changes
+from experiments.zoo.augment import adapted, augment, gray, input_changes, strength_at
 from experiments.zoo.faces import Faces, to_range
 from experiments.zoo.frechet import Gaussian, frechet_distance, gaussian
 from experiments.zoo.networks import (
@@ -44,8 +44,8 @@ from experiments.zoo.networks import (
     new_generator,
     read_encoder,
     read_generator,
+    read_judge,
     save_parts,
-    with_prefix,
 )
 from experiments.zoo.rebase import (
     centred_on,
@@ -61,7 +61,7 @@ from tempcons.models.discriminator import Discriminator
 from tempcons.models.face_encoder import FaceEncoder
 from tempcons.models.perceptual import Lite0Distance
 from tempcons.models.stylegan2 import Generator, num_layers
-from tempcons.weights.assets import ASSETS, read_asset, save_asset
+from tempcons.weights.assets import ASSETS, save_asset
 
 PATH_EVERY, ADAPT_EVERY = 8, 4
 RAMP = 0.05  # share of the training in which the rates of generator and encoder rise
@@ -129,7 +129,6 @@ class GanTraining(running.ZooModule):
         encoder: to the generator's W+.
         discriminator: of the same size.
         settings: of the training.
-        compiled: what takes the time is compiled first, which takes a minute or two.
     """
 
     p: Tensor
@@ -146,7 +145,6 @@ class GanTraining(running.ZooModule):
         encoder: FaceEncoder,
         discriminator: Discriminator,
         settings: GanSettings,
-        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -155,10 +153,6 @@ class GanTraining(running.ZooModule):
         self.average = copy.deepcopy(generator).eval().requires_grad_(False)
         self.average_encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
         self.distance = Lite0Distance() if settings.perceptual else None
-        self.synthesis = torch.compile(generator.synthesis) if compiled else generator.synthesis
-        if compiled:
-            encoder.compile()
-            discriminator.compile()
         self.register_buffer("p", torch.zeros(()))
         self.register_buffer("mean_path", torch.zeros(()))
         self.register_buffer("pictures", found.training, persistent=False)
@@ -211,13 +205,13 @@ class GanTraining(running.ZooModule):
         chosen = self.indices(random)[known]
         shown = to_range(self.pictures[chosen])
         if not len(known):
-            return Drawn(self.synthesis(codes, "none").float(), known, shown, codes[known])
+            return Drawn(generator.synthesis(codes, "none").float(), known, shown, codes[known])
         with torch.autocast(self.device.type, enabled=False), torch.no_grad():
-            strength, moved_share = max(0.2, 1 - self.share), self.settings.moved_share
-            shown = input_changes(shown, ~self.colour[chosen], random, strength, moved_share)
+            moved_share = self.settings.moved_share
+            shown = input_changes(shown, ~self.colour[chosen], random, strength_at(self.share), moved_share)
         found = self.encoder(shown.contiguous(memory_format=torch.channels_last)).float()
         codes = codes.index_copy(0, known, found)
-        return Drawn(self.synthesis(codes, "none").float(), known, shown, found)
+        return Drawn(generator.synthesis(codes, "none").float(), known, shown, found)
 
     def judged(self, pictures: Tensor, random: torch.Generator) -> Tensor:
         """What the discriminator sees: the first ones in colour, of the others the luminance; augmented."""
@@ -281,7 +275,8 @@ class GanTraining(running.ZooModule):
         loss = fooled
         if len(drawn.known):
             with torch.autocast(self.device.type, enabled=False):
-                difference = self.difference(drawn.pictures[drawn.known], drawn.faces)
+                again = drawn.pictures[drawn.known]
+                difference = weighted_difference(again, drawn.faces, self.settings, self.distance)
                 penalty = delta_penalty(drawn.codes)
             self.log_dict({"loss/difference": difference, "loss/delta": penalty})
             loss = combined_pull(drawn.pictures, difference, fooled, self.settings.pull, drawn.known)
@@ -290,10 +285,6 @@ class GanTraining(running.ZooModule):
         if self.settings.path_length and int(self.taken) % PATH_EVERY == 0:
             self.path_step(optimisers[0], random)
         return drawn.pictures.detach()
-
-    def difference(self, drawn: Tensor, real: Tensor) -> Tensor:
-        """Weighted losses between (B, 3, S, S) reconstructions and faces, in single precision."""
-        return weighted_difference(drawn, real, self.settings, self.distance)
 
     def path_step(self, optimiser: Any, random: torch.Generator) -> None:
         """Path length regularisation on a quarter of a batch."""
@@ -443,14 +434,16 @@ def in_channels_last(start: Start) -> None:
     first.data = first.data.contiguous(memory_format=torch.channels_last)
 
 
-def take_up(start: Start, folder: Path) -> dict[str, Tensor]:
-    """Put the networks that a training sent back into ``start``; returns its counters."""
-    start.generator.load_state_dict(read_asset(folder / GENERATOR, "generator").tensors)
-    if (folder / ENCODER).exists():
-        start.encoder.load_state_dict(read_asset(folder / ENCODER, "encoder").tensors)
-    state = load_parts(folder / "parts")
-    start.discriminator.load_state_dict(with_prefix(state, "discriminator."))
-    return {name: state[name] for name in ("p", "taken")}
+def start_from_lost(folder: Path, encoder: Path) -> tuple[Start, dict[str, Tensor]]:
+    """The networks that a training sent back, and its counters; ``encoder`` where it trained none."""
+    generator = read_generator(folder / GENERATOR)
+    own = folder / ENCODER
+    parts = folder / "parts"
+    start = Start(
+        generator, read_encoder(own if own.exists() else encoder), read_judge(parts, generator.size)
+    )
+    state = load_parts(parts)
+    return start, {name: state[name] for name in ("p", "taken")}
 
 
 def main() -> None:
@@ -461,7 +454,6 @@ def main() -> None:
     parser.add_argument("--generator", type=Path, default=ASSETS / "generator.safetensors")
     parser.add_argument("--encoder", type=Path, default=ASSETS / "encoder.safetensors")
     parser.add_argument("--lost", type=Path, help="what came back of a training whose checkpoint is lost")
-    parser.add_argument("--compiled", action="store_true", help="torch.compile what takes the time")
     parser.add_argument("--mapping-layers", type=int, default=4)
     parser.add_argument("--batch", type=int, default=GanSettings.batch)
     parser.add_argument("--judged-pictures", type=int, default=GanSettings.judged_pictures)
@@ -476,16 +468,16 @@ def main() -> None:
     settings = GanSettings(**{name: getattr(args, name) for name in names})
     torch.manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
-    if args.lost is not None and (args.lost / BASIS).exists():
-        save_basis(load_basis(args.lost / BASIS), args.out / BASIS)
-    if args.from_nothing:
+    counters: dict[str, Tensor] = {}
+    if args.lost is not None:
+        start, counters = start_from_lost(args.lost, args.encoder)
+    elif args.from_nothing:
         start = start_from_nothing(args.mapping_layers)
     else:
         device = "cuda" if torch.cuda.is_available() and args.accelerator != "cpu" else "cpu"
         start = start_from_assets(found, args, device)
-    counters = {} if args.lost is None else take_up(start, args.lost)
     in_channels_last(start)
-    module = GanTraining(found, start.generator, start.encoder, start.discriminator, settings, args.compiled)
+    module = GanTraining(found, start.generator, start.encoder, start.discriminator, settings)
     for name, value in counters.items():
         getattr(module, name).copy_(value)
     running.run(module, running.piece_of(args), vars(args), args.seed)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
+from experiments.zoo import networks as networks_of_the_zoo
 from experiments.zoo import train_gan
 from experiments.zoo.adversarial import combined_pull, r1_penalty
 from experiments.zoo.augment import adapted, augment, gray, hue_rotation, input_changes
@@ -84,7 +85,7 @@ def plain_features(monkeypatch):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.0])
-def test_the_gan_takes_two_steps_and_goes_on(few_faces, two_steps, plain_features, share):
+def test_the_gan_takes_two_steps_and_goes_on(few_faces, two_steps, plain_features, monkeypatch, share):
     for expected in (2, 4):
         module = gan(few_faces, code_share=share)
         before = {k: v.clone() for k, v in module.state_dict().items()}
@@ -101,6 +102,13 @@ def test_the_gan_takes_two_steps_and_goes_on(few_faces, two_steps, plain_feature
     parts = load_parts(two_steps.out / "parts")
     assert parts["taken"] == 4 and any(k.startswith("discriminator.") for k in parts)
     assert (two_steps.out / "samples.png").exists()
+    if share:
+        monkeypatch.setattr(networks_of_the_zoo, "new_discriminator", lambda size: networks(size=size)[1])
+        start, counters = train_gan.start_from_lost(two_steps.out, two_steps.out / "not_read")
+        assert counters["taken"] == 4 and start.generator.config == module.average.config
+        judge = start.discriminator.state_dict()["b4.out.weight"]
+        now = module.discriminator.state_dict()["b4.out.weight"]
+        torch.testing.assert_close(judge, now, atol=1e-3, rtol=1e-3)
     assert ("psnr_db" in rows[-1]) == (two_steps.out / "encoder.safetensors").exists() == bool(share)
 
 
