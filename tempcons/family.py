@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tempcons.check import ConfigError, WeightsError, near_names
 from tempcons.geometry.quad import CropRule
+from tempcons.models import lucas_kanade
 from tempcons.models.code_sampler import CodeSampler, MappingSampler, mean_style
 from tempcons.models.face_encoder import FaceEncoder, RefiningEncoder
 from tempcons.models.flow import FlowNetwork, RaftFlow, make_flow
@@ -409,8 +410,10 @@ def assemble(
 def flow_depends(config: FlowConfig, hashes: dict[str, str], own: Asset | None) -> dict[str, Any]:
     """A flow network's settings and the hashes of its weights; an asset is its hash, whatever its name."""
     settings = {name: value for name, value in asdict(config).items() if name != "asset"}
-    official = [hashes[name] for name in config.official_weights()]
-    return {**settings, "sha256": official if own is None else [own.record["sha256"]]}
+    if own is None:
+        return {**settings, "sha256": [hashes[name] for name in config.official_weights()]}
+    sharpened = {"sharpened": lucas_kanade.SETTINGS} if own.config.get("flow", {}).get("refined") else {}
+    return {**settings, **sharpened, "sha256": [own.record["sha256"]]}
 
 
 def depends_on(

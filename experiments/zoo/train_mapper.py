@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.zoo import faces, running
 from experiments.zoo.augment import input_changes
@@ -49,7 +49,7 @@ from tempcons.models.perceptual import FeatureDistance, Lite0Distance
 from tempcons.models.stylegan2 import Generator
 from tempcons.weights.assets import ASSETS, read_asset, save_asset
 
-ASSET = "mapper.safetensors"
+ASSET, CONSTANT_ASSET = "mapper.safetensors", "direction.safetensors"
 ENCODED = 1000  # training faces of a kind, at most
 PRINCIPAL = 200  # directions in which one person's codes differ
 TESTED, SHOWN = 64, 10  # held-out faces
@@ -76,6 +76,21 @@ class MapperSettings:
     lambda_offset: float = 1e-4
     strength: float = 2.0
     enough: float = 0.15
+
+
+class ConstantOffset(nn.Module):
+    """The same offset (L, D) for all codes.
+
+    Args:
+        start: what it begins with.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(start.clone())
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.offset.expand_as(codes)
 
 
 @dataclass(frozen=True)
@@ -114,6 +129,7 @@ class MapperTraining(running.ZooModule):
         found: faces, of which training ones without the emotion are edited, neutral and other ones equally
             often.
         tuned: copies of the generator, which take turns with it.
+        constant: one offset for all faces in the mapper's place.
 
     Raises:
         InputError: no training face without the emotion.
@@ -129,13 +145,18 @@ class MapperTraining(running.ZooModule):
         distance: FeatureDistance,
         direction: Tensor,
         settings: MapperSettings,
+        constant: bool = False,
     ) -> None:
         super().__init__()
         self.settings, self.target = settings, EMOTIONS.index(settings.emotion)
-        self.mapper = LevelsMapper(generator.style_dim, generator.n_latent, init="zero")
+        self.tuned, self.teacher = tuned, settings.strength * direction
+        self.mapper: LevelsMapper | ConstantOffset = (
+            ConstantOffset(self.teacher)
+            if constant
+            else LevelsMapper(generator.style_dim, generator.n_latent, init="zero")
+        )
         # In a list: they are read, not trained or saved.
         self.fixed = [(generator, classifier, distance)]
-        self.tuned, self.teacher = tuned, settings.strength * direction
         labels = labels_of(found)
         emotion = np.array(found.emotion)
         usable = ~found.held & (labels != self.target) & (emotion != "")
@@ -235,8 +256,13 @@ class MapperTraining(running.ZooModule):
 
     @torch.no_grad()
     def keep(self, folder: Path) -> None:
-        config = {"mapper": self.mapper.config, "label": self.settings.emotion}
-        save_asset(folder / ASSET, self.mapper.state_dict(), "mapper", config, LICENCE)
+        label = {"label": self.settings.emotion}
+        if isinstance(self.mapper, ConstantOffset):
+            tensors = {"direction": self.mapper.offset.detach()}
+            save_asset(folder / CONSTANT_ASSET, tensors, "direction", label, LICENCE, half=False)
+        else:
+            config = {"mapper": self.mapper.config, **label}
+            save_asset(folder / ASSET, self.mapper.state_dict(), "mapper", config, LICENCE)
         own = [(self.fixed[0][0], self.testing)] if len(self.testing) else []
         rows = []
         for generator, codes in own + [(face.generator, face.codes) for face in self.tuned]:
@@ -256,6 +282,7 @@ def main() -> None:
     parser.add_argument("--generator", type=Path, default=ASSETS / "generator.safetensors")
     parser.add_argument("--encoder", type=Path, default=ASSETS / "encoder.safetensors")
     parser.add_argument("--direction", type=Path, required=True, help="to start from")
+    parser.add_argument("--constant", action="store_true", help="one offset for all faces: a direction")
     parser.add_argument("--tuned", type=int, default=4, help="copies of the generator tuned to a face")
     parser.add_argument("--tuning-steps", type=int, default=150)
     parser.add_argument("--tuned-folder", type=Path, help="where these copies are kept; default OUT/tuned")
@@ -280,9 +307,17 @@ def main() -> None:
     settings = MapperSettings(**{name: getattr(args, name) for name in MapperSettings.__dataclass_fields__})
     direction = read_asset(args.direction, "direction").tensors["direction"]
     module = MapperTraining(
-        found, encoder, generator, tuned, read_classifier(args.classifier), distance, direction, settings
+        found,
+        encoder,
+        generator,
+        tuned,
+        read_classifier(args.classifier),
+        distance,
+        direction,
+        settings,
+        args.constant,
     )
-    if not (args.out / running.CHECKPOINT).exists():
+    if not args.constant and not (args.out / running.CHECKPOINT).exists():
         module.warm_start(300)
     running.run(module, running.piece_of(args), vars(args), args.seed)
 

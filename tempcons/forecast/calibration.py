@@ -31,7 +31,8 @@ class Rates:
         render: code to picture.
         codes: the same, forward and backward to the code; ``weights`` to the generator's weights.
         features: perceptual features; ``features_back`` with the way back to the picture.
-        flow: flow of a pair both ways; ``flow_back`` with the way back to the pictures.
+        flow: flow of a pair both ways; ``flow_back`` with the way back to the pictures; ``second_flow`` by
+            the tables' second network.
         warp: a picture warped, forward and backward.
         detect: landmarks of a source frame.
         saved_mb: kept for the way back through generator and perceptual network, for one picture.
@@ -46,6 +47,7 @@ class Rates:
     features_back: float
     flow: float
     flow_back: float
+    second_flow: float
     warp: float
     detect: float
     saved_mb: float
@@ -165,6 +167,10 @@ def picture_rates(family: Family, pictures: Tensor) -> dict[str, float]:
     def flow() -> None:
         family.flow.pair(small[:1], small[1:])
 
+    @torch.no_grad()
+    def second_flow() -> None:
+        family.second_flow.pair(small[:1], small[1:])
+
     def flow_back() -> None:
         moved = small.clone().requires_grad_(True)
         ahead, back = family.flow.pair(moved[:1], moved[1:])
@@ -187,6 +193,7 @@ def picture_rates(family: Family, pictures: Tensor) -> dict[str, float]:
         "features_back": of_one(features_back),
         "flow": seconds(flow, device),
         "flow_back": seconds(flow_back, device),
+        "second_flow": seconds(second_flow, device),
         "warp": of_one(warped),
     }
 

@@ -11,7 +11,7 @@ from tempcons.edits.refine import BATCH as FITTED_FRAMES
 from tempcons.edits.refine import MOTION_STEPS
 from tempcons.forecast.calibration import Rates
 from tempcons.forecast.plan import FIGURES, RESULTS, Step
-from tempcons.metrics.evaluate import E_LONG_GAPS
+from tempcons.metrics.ewarp import E_LONG_GAPS, gap_pairs, long_range_pairs
 from tempcons.schema import Config
 from tempcons.training.hyper import Hyper, PhaseHyper
 from tempcons.training.settings import DvpConfig, ExplicitConfig
@@ -220,9 +220,9 @@ def copied_cost(job: Job, step: Step) -> Cost:
 
 def figures_cost(job: Job, step: Step) -> Cost:
     rates = job.rates
-    # Neighbours, long range and gaps, by each of the two estimators, of which the first is timed.
-    measured = (2 + len(E_LONG_GAPS)) * 2 * job.variants + 2 * EVALUATED_ALONE
-    seconds = (job.frames - 1) * measured * (rates.flow + rates.warp)
+    far = len(long_range_pairs(job.frames, 0)) + sum(len(gap_pairs(job.frames, gap)) for gap in E_LONG_GAPS)
+    pairs = (job.frames - 1 + far) * job.variants + (job.frames - 1) * EVALUATED_ALONE
+    seconds = pairs * (rates.flow + rates.second_flow + 2 * rates.warp)
     return Cost(seconds + 2 * job.frames * job.variants * rates.features, job.resident_mb, 0)
 
 

@@ -3,7 +3,8 @@
 Differentiable in pictures and flow.
 
 Source: Lucas and Kanade, "An Iterative Image Registration Technique with an Application to Stereo Vision",
-IJCAI 1981; symmetric gradients, a common offset of brightness and robust weights as is usual since.
+IJCAI 1981; symmetric gradients, a common offset of brightness and robust weights as is usual since. Flow is
+smoothed after every step, which keeps what a window says of noise from adding up over the steps.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from torch import Tensor
 from tempcons.geometry.warp import warp
 
 # Standard deviations in px of the windows of the steps, one after the other.
-WINDOWS = (5.0, 4.0, 3.0)
+WINDOWS = (4.0, 3.0, 2.0)
+# Standard deviation in px of the blur of the flow after each step.
+SMOOTHNESS = 2.5
 # Keeps flow where there is nothing to see, in squared grey levels per px of [-1, 1].
-DAMPING = 1e-4
+DAMPING = 5e-5
 # Differences beyond this level count as outliers.
-OUTLIER = 0.05
+OUTLIER = 0.02
 # A step, in px along x or y, is at most so long.
 LONGEST = 1.0
+# What results depend on.
+SETTINGS = (WINDOWS, SMOOTHNESS, DAMPING, OUTLIER, LONGEST)
 
 
 def refine(flow: Tensor, a: Tensor, b: Tensor, windows: tuple[float, ...] = WINDOWS) -> Tensor:
@@ -34,7 +39,8 @@ def refine(flow: Tensor, a: Tensor, b: Tensor, windows: tuple[float, ...] = WIND
     of_a = gradients(a)
     for window in windows:
         moved, _ = warp(b, flow, "border")
-        flow = flow + step(moved - a, (of_a + gradients(moved)) / 2, window).clamp(-LONGEST, LONGEST)
+        change = step(moved - a, (of_a + gradients(moved)) / 2, window).clamp(-LONGEST, LONGEST)
+        flow = blurred(flow + change, SMOOTHNESS)
     return flow
 
 

@@ -38,14 +38,14 @@ def encoder() -> FaceEncoder:
     return found.requires_grad_(False).eval()
 
 
-def training(few_faces, encoder, folder) -> MapperTraining:
+def training(few_faces, encoder, folder, constant: bool = False) -> MapperTraining:
     generator, distance = tiny_generator(), TinyDistance()
     large = replace(few_faces, pictures=torch.nn.functional.interpolate(few_faces.pictures, 32))
     tuned = tuned_faces(generator, encoder, distance, large, 1, 2, folder)
     direction = 0.3 * torch.ones(generator.n_latent, STYLE_DIM)
     judge = EmotionNetwork(4, size=32).eval().requires_grad_(False)
     settings = MapperSettings("happiness", batch=2)
-    return MapperTraining(large, encoder, generator, tuned, judge, distance, direction, settings)
+    return MapperTraining(large, encoder, generator, tuned, judge, distance, direction, settings, constant)
 
 
 def test_a_mapper_starts_at_its_direction_takes_two_steps_and_goes_on(
@@ -70,6 +70,18 @@ def test_a_mapper_starts_at_its_direction_takes_two_steps_and_goes_on(
     asset = read_asset(two_steps.out / "mapper.safetensors", "mapper")
     assert asset.config["mapper"] == module.mapper.config
     assert asset.config["label"] == "happiness"
+
+
+def test_one_offset_for_all_faces_starts_at_the_direction_and_is_kept_as_one(
+    few_faces, encoder, two_steps, tmp_path
+):
+    module = training(few_faces, encoder, tmp_path / "tuned", constant=True)
+    torch.testing.assert_close(module.mapper(module.testing)[0], module.teacher)
+    run(module, two_steps, {})
+    kept = read_asset(two_steps.out / "direction.safetensors", "direction")
+    assert kept.config["label"] == "happiness"
+    moved = kept.tensors["direction"] - module.teacher
+    assert 0 < moved.norm() < module.teacher.norm()
 
 
 def test_points_are_centred_person_by_person():
