@@ -258,7 +258,7 @@ class MapperTraining(running.ZooModule):
     def keep(self, folder: Path) -> None:
         label = {"label": self.settings.emotion}
         if isinstance(self.mapper, ConstantOffset):
-            tensors = {"direction": self.mapper.offset.detach()}
+            tensors = {"direction": self.mapper.offset.detach() / self.settings.strength}
             save_asset(folder / CONSTANT_ASSET, tensors, "direction", label, LICENCE, half=False)
         else:
             config = {"mapper": self.mapper.config, **label}

@@ -80,7 +80,7 @@ def test_one_offset_for_all_faces_starts_at_the_direction_and_is_kept_as_one(
     run(module, two_steps, {})
     kept = read_asset(two_steps.out / "direction.safetensors", "direction")
     assert kept.config["label"] == "happiness"
-    moved = kept.tensors["direction"] - module.teacher
+    moved = module.settings.strength * kept.tensors["direction"] - module.teacher
     assert 0 < moved.norm() < module.teacher.norm()
 
 
