@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from tiny_family import face_clip
 
 from tempcons import pipeline
 from tempcons.forecast import table
-from tempcons.forecast.costs import COSTS, Cost
-from tempcons.forecast.plan import Step
+from tempcons.forecast.calibration import Rates
+from tempcons.forecast.costs import COSTS, Cost, Job, figures_cost
+from tempcons.forecast.plan import FIGURES, Step
 from tempcons.opening import open_run
 from tempcons.weights import assets
 
@@ -111,6 +113,18 @@ def test_costs_are_positive_and_grow_with_the_work(told):
 
     assert of(long, "phase2").seconds > 5 * of(short, "phase2").seconds
     assert of(short, "clip").disk_mb == pytest.approx(4 * 48 * 64 * 3 / 1e6)
+
+
+def test_figures_take_the_time_of_both_flows():
+    """Of 32 frames 31 neighbouring pairs and every fourth far one are measured."""
+    rates = Rates(**dict.fromkeys((field.name for field in fields(Rates)), 0.0))
+    job = Job(parsed(), 32, (144, 176), 128, rates, 0.0, variants=8)
+
+    def seconds(**known: float) -> float:
+        step = Step(FIGURES, "figures")
+        return figures_cost(replace(job, rates=replace(rates, **known)), step).seconds
+
+    assert seconds(second_flow=1.0) == seconds(flow=1.0) == 8 * (31 + 7 + 6 + 4) + 2 * 31
 
 
 def test_what_the_cache_holds_is_reused(told, settings, tmp_path):

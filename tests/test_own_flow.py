@@ -15,6 +15,7 @@ from torchvision.models.optical_flow import raft_small
 from experiments.zoo.train_flow import export_flow
 from tempcons.check import ConfigError, WeightsError
 from tempcons.family import FlowConfig, load_family
+from tempcons.models import lucas_kanade
 from tempcons.models.flow import DISFlow, RaftFlow
 from tempcons.store.artefact import hash_file, make_key
 from tempcons.weights import assets
@@ -76,6 +77,14 @@ def test_results_depend_on_what_the_file_holds(place):
     other = family(*OWN, "family.flow.asset=flow_2").depends["flow"]
     by_path = family(*OWN, f"family.flow.asset={place}/flow.safetensors").depends["flow"]
     assert make_key("any", named) == make_key("any", by_path) != make_key("any", other)
+
+
+def test_results_depend_on_how_flow_is_sharpened(monkeypatch):
+    told = (*OWN, "family.flow.asset=flow")
+    before, dis = family(*told).depends["flow"], family().depends["flow"]
+    monkeypatch.setattr(lucas_kanade, "SETTINGS", (1.0,))
+    assert make_key("any", family(*told).depends["flow"]) != make_key("any", before)
+    assert family().depends["flow"] == dis
 
 
 def test_the_second_opinion_may_be_one_too():

@@ -79,7 +79,7 @@ class MapperSettings:
 
 
 class ConstantOffset(nn.Module):
-    """The same offset (L, D) for all codes.
+    """The same offset (L, D) for all codes (B, L, D).
 
     Args:
         start: what it begins with.
